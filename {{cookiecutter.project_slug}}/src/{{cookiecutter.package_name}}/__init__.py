@@ -1,0 +1,1 @@
+"""A FastAPI service that does its work in background tasks."""

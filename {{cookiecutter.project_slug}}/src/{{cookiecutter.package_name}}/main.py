@@ -1,0 +1,32 @@
+"""The application: any ASGI server runs `app`."""
+
+from importlib.metadata import metadata
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from . import health, routes, sink
+from .settings import refuse_to_start, settings
+
+try:
+    sink.check()
+except OSError as error:
+    refuse_to_start(f"records cannot be written: {error}")
+{% if cookiecutter.sink == "stdout" %}
+sink.keep_for_records()
+{% endif %}
+
+about = metadata("{{ cookiecutter.project_slug }}")
+app = FastAPI(
+    title=settings.service_name,
+    description=about["Summary"],
+    version=about["Version"],
+)
+app.include_router(routes.router)
+app.include_router(health.router)
+
+
+@app.exception_handler(Exception)
+async def internal_error(_request: Request, _error: Exception) -> JSONResponse:
+    """Answer in JSON, as other errors do. What happened is for the server's log."""
+    return JSONResponse({"detail": "Internal Server Error"}, status_code=500)

@@ -1,0 +1,50 @@
+"""Hands lines from asynchronous tasks to the sink, without holding up the event loop.
+
+This is a group commit: while one write of a channel is under way in a worker thread, the lines that
+arrive wait, and all of them go out together in the next one, in the order in which they arrived.
+"""
+
+import asyncio
+from collections import defaultdict
+
+from . import sink
+from .models import Channel
+
+_waiting: defaultdict[Channel, list[tuple[str, asyncio.Future[None]]]] = defaultdict(list)
+_writers: dict[Channel, asyncio.Task[None]] = {}
+
+
+async def write(channel: Channel, line: str) -> None:
+    """Return once the operating system has `line`.
+
+    Raises what the sink raised, an OSError as a rule, if the write that `line` was part of failed.
+    """
+    written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    _waiting[channel].append((line, written))
+    if channel not in _writers:
+        _writers[channel] = asyncio.create_task(_write_waiting(channel))
+    await written
+
+
+async def _write_waiting(channel: Channel) -> None:
+    try:
+        while batch := _waiting.pop(channel, None):
+            await _write_batch(channel, batch)
+    finally:
+        del _writers[channel]
+
+
+async def _write_batch(channel: Channel, batch: list[tuple[str, asyncio.Future[None]]]) -> None:
+    failure = None
+    try:
+        await asyncio.to_thread(sink.write, channel, [line for line, _ in batch])
+    except Exception as error:
+        failure = error
+    for _, written in batch:
+        # A task that was cancelled waits no longer.
+        if written.done():
+            continue
+        if failure:
+            written.set_exception(failure)
+        else:
+            written.set_result(None)

@@ -1,0 +1,55 @@
+"""What is read from the environment, and how the start is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from {{ cookiecutter.package_name }}.settings import Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def test_defaults() -> None:
+    settings = load_settings()
+
+    assert settings.operator_email == "user@example.com"
+    assert settings.service_name
+
+
+def test_environment_comes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "SERVICE_NAME=filed\nOPERATOR_EMAIL=filed@example.com\nUNRELATED=1\n"
+    (tmp_path / ".env").write_text(lines, encoding="utf-8")
+    monkeypatch.setenv("SERVICE_NAME", "set")
+
+    settings = load_settings()
+
+    assert settings.service_name == "set"
+    assert settings.operator_email == "filed@example.com"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SERVICE_NAME", ""),
+        ("SERVICE_NAME", "x" * 81),
+        ("SERVICE_NAME", "two\nlines"),
+        ("OPERATOR_EMAIL", "nobody"),
+    ],
+)
+def test_bad_value_refuses_the_start(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit) as exit_info:
+        load_settings()
+
+    assert exit_info.value.code == 3
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert name in message

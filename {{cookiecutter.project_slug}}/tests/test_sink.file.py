@@ -1,0 +1,74 @@
+"""Records in files."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from {{ cookiecutter.package_name }} import sink
+
+PACKAGE = sink.__package__
+
+
+def test_lines_are_appended_as_they_are(log_dir: Path) -> None:
+    sink.write("log", ["one", "Grüße 🚀"])
+    sink.write("log", ["three"])
+
+    assert (log_dir / "log.txt").read_bytes() == "one\nGrüße 🚀\nthree\n".encode()
+
+
+def test_threads_do_not_tear_lines(records: Callable[[str], list[str]]) -> None:
+    lines = [f"{number} {'x' * 5000}" for number in range(200)]
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(lambda line: sink.write("log", [line]), lines))
+
+    assert sorted(records("log")) == sorted(lines)
+
+
+def test_removed_folder_is_made_anew(log_dir: Path, records: Callable[[str], list[str]]) -> None:
+    sink.write("log", ["before"])
+    (log_dir / "log.txt").unlink()
+    log_dir.rmdir()
+    sink.write("log", ["after"])
+
+    assert records("log") == ["after"]
+
+
+def test_check_makes_the_folder(log_dir: Path) -> None:
+    sink.check()
+
+    assert log_dir.is_dir()
+
+
+def test_check_names_the_setting(log_dir: Path) -> None:
+    log_dir.touch()
+
+    with pytest.raises(OSError, match="LOG_DIR"):
+        sink.check()
+
+
+def test_write_to_a_channel_that_is_a_folder_raises(log_dir: Path) -> None:
+    (log_dir / "log.txt").mkdir(parents=True)
+
+    with pytest.raises(OSError, match="directory"):
+        sink.write("log", ["lost"])
+
+
+def test_start_is_refused_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "occupied").touch()
+
+    start = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", f"import {PACKAGE}.main"],
+        env={"LOG_DIR": str(tmp_path / "occupied")},
+        capture_output=True,
+        text=True,
+    )
+
+    assert start.returncode == 3
+    assert start.stderr.startswith("Cannot start: ")
+    assert "LOG_DIR" in start.stderr
+    assert start.stderr.count("\n") == 1
