@@ -1,0 +1,85 @@
+"""Generates projects from the template, and runs what they say."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cookiecutter.main import cookiecutter
+
+TEMPLATE = Path(__file__).parents[1]
+PROMPTS: dict[str, Any] = {
+    prompt: default
+    for prompt, default in json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8")).items()
+    if not prompt.startswith("_")
+}
+# What a person's shell has; not the environment that these tests themselves run in.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+
+Bake = Callable[..., Path]
+
+
+def generate(folder: Path, **answers: Any) -> Path:
+    """Generate a project below `folder`, touching nothing outside of it, and return the project's path.
+
+    Raises KeyError for a prompt that does not exist: Cookiecutter itself would ignore the answer.
+    """
+    for prompt in answers:
+        PROMPTS[prompt]
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "config.yaml"
+    config.write_text(
+        json.dumps({"cookiecutters_dir": str(folder / "templates"), "replay_dir": str(folder / "replay")}),
+        encoding="utf-8",
+    )
+    project = cookiecutter(
+        str(TEMPLATE),
+        no_input=True,
+        extra_context=answers,
+        output_dir=str(folder / "projects"),
+        config_file=str(config),
+    )
+    return Path(project)
+
+
+@pytest.fixture
+def bake(tmp_path: Path) -> Bake:
+    """Generates a project with the given answers in a folder of the test's own."""
+    return lambda **answers: generate(tmp_path, **answers)
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A generated project in an environment built from its own `pyproject.toml`."""
+
+    path: Path
+    sink: str
+    engine: str
+
+    def run(self, *command: str) -> None:
+        """Run a tool of the project's environment, and fail with what it printed if it fails."""
+        result = subprocess.run(
+            ["uv", "run", *command], cwd=self.path, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8"
+        )
+        assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}{result.stderr}"
+
+
+def _variants() -> Iterator[Any]:
+    for sink in PROMPTS["sink"]:
+        for engine in PROMPTS["engine"]:
+            name = f"{sink}-{engine}"
+            yield pytest.param((sink, engine), id=name, marks=pytest.mark.xdist_group(name))
+
+
+@pytest.fixture(scope="session", params=_variants())
+def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """Each engine with each sink, installed once for all tests."""
+    sink, engine = request.param
+    path = generate(tmp_path_factory.mktemp(f"{sink}-{engine}"), sink=sink, engine=engine)
+    project = Installed(path, sink, engine)
+    project.run("python", "--version")
+    return project

@@ -1,0 +1,181 @@
+"""Every combination of answers gives a clean project, with nothing in it that was not chosen."""
+
+import itertools
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import PROMPTS, TEMPLATE, Bake
+
+STRUCTURE = ("sink", "engine", "container", "ci", "license", "python_version")
+CHOICES = [[True, False] if isinstance(PROMPTS[prompt], bool) else PROMPTS[prompt] for prompt in STRUCTURE]
+COMBINATIONS = [dict(zip(STRUCTURE, answers, strict=True)) for answers in itertools.product(*CHOICES)]
+
+ALWAYS = {
+    ".env.example",
+    ".gitignore",
+    "README.md",
+    "pyproject.toml",
+    *(
+        f"src/myservice/{name}"
+        for name in "__init__.py health.py main.py models.py py.typed routes.py settings.py sink.py tasks.py".split()
+    ),
+    *(f"tests/{name}.py" for name in "conftest test_health test_routes test_settings test_sink".split()),
+}
+FILES: dict[str, dict[Any, set[str]]] = {
+    "engine": {"background": {"src/myservice/writer.py", "tests/test_writer.py"}},
+    "container": {True: {"Dockerfile", ".dockerignore", "compose.yaml"}, False: set()},
+    "ci": {
+        "github": {".github/workflows/ci.yml", ".github/dependabot.yml"},
+        "gitlab": {".gitlab-ci.yml"},
+        "none": set(),
+    },
+    "license": {"MIT": {"LICENSE"}, "Apache-2.0": {"LICENSE"}, "BSD-3-Clause": {"LICENSE"}, "Proprietary": set()},
+}
+# Words that stand in a project only where the choice that they belong to was made.
+WORDS: dict[str, dict[Any, str]] = {
+    "sink": {"file": r"log_dir|\blogs[/\"`]|\.txt", "stdout": r"stdout|standard output|json lines|fcntl"},
+    "engine": {"background": r"BackgroundTasks"},
+    "container": {True: r"docker(?!s)|compose|container"},
+    "ci": {"github": r"github", "gitlab": r"gitlab"},
+    "license": {"MIT": r"\bMIT\b", "Apache-2.0": r"apache", "BSD-3-Clause": r"\bBSD\b", "Proprietary": r"proprietary"},
+}
+
+
+def texts(project: Path) -> dict[str, str]:
+    """The files of a project by their paths."""
+    return {
+        path.relative_to(project).as_posix(): path.read_bytes().decode()
+        for path in sorted(project.rglob("*"))
+        if path.is_file()
+    }
+
+
+def parse(name: str, text: str) -> None:
+    """Raise what the file's own language raises if it cannot be read."""
+    match Path(name).suffix:
+        case ".py":
+            compile(text, name, "exec")
+        case ".toml":
+            tomllib.loads(text)
+        case ".yml" | ".yaml":
+            yaml.safe_load(text)
+        case ".json":
+            json.loads(text)
+
+
+def check_layout(name: str, text: str) -> None:
+    """Jinja has left neither itself nor blank lines behind."""
+    assert not re.search(r"(?<!\$)\{\{|\{%|\{#|cookiecutter", text), name
+    assert not re.search(r"[ \t]$", text, flags=re.MULTILINE), f"{name}: space at the end of a line"
+    assert "\r" not in text, name
+    assert text == "" or text.endswith("\n"), f"{name}: no newline at the end"
+    assert not text.endswith("\n\n"), f"{name}: blank line at the end"
+    if not name.startswith("LICENSE"):
+        assert not text.startswith("\n"), f"{name}: blank line at the start"
+    blank = 2 if name.endswith(".py") else 1
+    if name != "LICENSE":
+        assert "\n" * (blank + 2) not in text, f"{name}: more than {blank} blank lines"
+
+
+def check_ruff(project: Path) -> None:
+    for arguments in (["check", "--no-fix"], ["format", "--check"]):
+        ruff = subprocess.run(["ruff", *arguments, "--no-cache"], cwd=project, capture_output=True, text=True)
+        assert ruff.returncode == 0, ruff.stdout + ruff.stderr
+
+
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=lambda answers: "-".join(map(str, answers.values())))
+def test_combination(answers: dict[str, Any], bake: Bake) -> None:
+    project = bake(**answers)
+    files = texts(project)
+
+    assert set(files) == ALWAYS.union(*(FILES[prompt][answers[prompt]] for prompt in FILES))
+    for name, text in files.items():
+        parse(name, text)
+        check_layout(name, text)
+    everything = "\n".join(name if name == "LICENSE" else name + text for name, text in files.items())
+    for prompt, words in WORDS.items():
+        for choice, pattern in words.items():
+            found = re.findall(pattern, everything, flags=re.IGNORECASE)
+            assert bool(found) == (choice == answers[prompt]), f"{prompt}={choice}: {found}"
+    check_ruff(project)
+
+
+@pytest.mark.parametrize("version", PROMPTS["python_version"])
+def test_oldest_python(bake: Bake, version: str) -> None:
+    files = texts(bake(python_version=version))
+    versions = PROMPTS["python_version"][PROMPTS["python_version"].index(version) :]
+
+    assert tomllib.loads(files["pyproject.toml"])["project"]["requires-python"] == f">={version}"
+    assert (
+        yaml.safe_load(files[".github/workflows/ci.yml"])["jobs"]["check"]["strategy"]["matrix"]["python"] == versions
+    )
+    assert set(re.findall(r"^FROM python:(\S+)-slim", files["Dockerfile"], flags=re.MULTILINE)) == {version}
+
+
+@pytest.mark.parametrize("license_", PROMPTS["license"])
+def test_license(bake: Bake, license_: str) -> None:
+    files = texts(bake(license=license_, author_name="Ada Lovelace"))
+    project = tomllib.loads(files["pyproject.toml"])["project"]
+
+    if license_ == "Proprietary":
+        assert project["license"] == "LicenseRef-Proprietary"
+        assert "license-files" not in project
+    else:
+        title = {"MIT": "MIT License", "Apache-2.0": "Apache License", "BSD-3-Clause": "BSD 3-Clause License"}
+        assert project["license"] == license_
+        assert files["LICENSE"].split("\n\n")[0].strip().startswith(title[license_])
+        assert license_ == "Apache-2.0" or "Copyright (c) Ada Lovelace" in files["LICENSE"]
+
+
+def test_dependencies(bake: Bake) -> None:
+    project = tomllib.loads(texts(bake())["pyproject.toml"])
+    names = {re.split(r"[\[>]", requirement)[0] for requirement in project["project"]["dependencies"]}
+
+    assert names == {"email-validator", "fastapi", "pydantic", "pydantic-settings", "uvicorn"}
+
+
+@pytest.mark.parametrize("slug", ["a", "aaa", "zzz", "x1-2", "a" * 40])
+def test_names_do_not_change_formatting(bake: Bake, slug: str) -> None:
+    check_ruff(bake(project_slug=slug))
+
+
+@pytest.mark.parametrize(
+    "name", ['O\'Reilly "Quoted" """ Ünï — 名 🚀 <b> & \\ #{}%', "x" * 80, '"', "'", "\\", "名" * 80]
+)
+def test_any_name_is_kept(bake: Bake, name: str) -> None:
+    project = bake(project_name=name, description=name, author_name=name)
+    files = texts(project)
+    metadata = tomllib.loads(files["pyproject.toml"])["project"]
+
+    check_ruff(project)
+    assert metadata["description"] == metadata["authors"][0]["name"] == name
+    assert files["README.md"].startswith(f"# {name}\n")
+
+
+def test_same_answers_give_the_same_project(bake: Bake, tmp_path: Path) -> None:
+    first = texts(bake())
+    (tmp_path / "projects").rename(tmp_path / "first")
+
+    assert texts(bake()) == first
+
+
+def test_readme_shows_the_default_project(bake: Bake) -> None:
+    def tree(folder: Path, indent: str) -> list[str]:
+        lines = []
+        entries = sorted(folder.iterdir())
+        for entry in entries:
+            last = entry == entries[-1]
+            lines.append(f"{indent}{'└── ' if last else '├── '}{entry.name}")
+            if entry.is_dir():
+                lines += tree(entry, indent + ("    " if last else "│   "))
+        return lines
+
+    shown = "\n".join(["```text", "myservice", *tree(bake(), ""), "```"])
+
+    assert shown in (TEMPLATE / "README.md").read_text(encoding="utf-8")
