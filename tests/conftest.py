@@ -3,7 +3,7 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,22 +60,25 @@ class Installed:
     sink: str
     engine: str
 
-    def run(self, *command: str) -> None:
-        """Run a tool of the project's environment, and fail with what it printed if it fails."""
+    def run(self, *command: str) -> str:
+        """Run a tool in the project's environment and return what it printed; fails if the tool does."""
         result = subprocess.run(
             ["uv", "run", *command], cwd=self.path, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8"
         )
         assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}{result.stderr}"
+        return result.stdout
 
 
-def _variants() -> Iterator[Any]:
-    for sink in PROMPTS["sink"]:
-        for engine in PROMPTS["engine"]:
-            name = f"{sink}-{engine}"
-            yield pytest.param((sink, engine), id=name, marks=pytest.mark.xdist_group(name))
+def variants(sinks: Iterable[str] = PROMPTS["sink"]) -> list[Any]:
+    """Parameters for the fixture `installed`: each engine with each of `sinks`."""
+    return [
+        pytest.param((sink, engine), id=f"{sink}-{engine}", marks=pytest.mark.xdist_group(f"{sink}-{engine}"))
+        for sink in sinks
+        for engine in PROMPTS["engine"]
+    ]
 
 
-@pytest.fixture(scope="session", params=_variants())
+@pytest.fixture(scope="session", params=variants())
 def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """Each engine with each sink, installed once for all tests."""
     sink, engine = request.param

@@ -1,0 +1,33 @@
+"""What a generated project brings along works in an environment built from its own pyproject.toml."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Installed, generate, variants
+
+
+@pytest.mark.parametrize("tool", ["pytest", "mypy", "ruff check --no-fix", "ruff format --check"])
+def test_tool_passes(installed: Installed, tool: str) -> None:
+    installed.run(*tool.split())
+
+
+def test_clients_see_the_same_service_whatever_was_chosen(tmp_path: Path) -> None:
+    document = "import json; from myservice.main import app; print(json.dumps(app.openapi()))"
+    documents = {}
+    for variant in variants():
+        sink, engine = variant.values[0]
+        project = Installed(generate(tmp_path / str(variant.id), sink=sink, engine=engine), sink, engine)
+        documents[variant.id] = json.loads(project.run("--no-dev", "python", "-c", document))
+
+    default = documents.pop("file-background")
+    assert list(default["paths"]) == [
+        "/log/",
+        "/send-notification/{email}",
+        "/complex-task/",
+        "/service-event/",
+        "/health/live",
+        "/health/ready",
+    ]
+    for document in documents.values():
+        assert document == default
