@@ -1,6 +1,7 @@
 """What the template's files do with answers, and the refusal of bad ones before even a folder is made."""
 
 import json
+import re
 import runpy
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,11 @@ def python_string(text: str) -> str:
     return quote + text.replace(quote, "\\" + quote) + quote
 
 
+def markdown(text: str) -> str:
+    """Return `text` so that Markdown shows it as it is, also in a cell of a table."""
+    return re.sub(r"([\\`*_\[\]<>#|&~])", r"\\\1", text)
+
+
 def refuse_faults(answers: Mapping[str, str]) -> str:
     """Return nothing if the answers can be used; raises FailedHookException, with a line for each that cannot.
 
@@ -41,5 +47,5 @@ class Answers(Extension):
     def __init__(self, environment: Environment) -> None:
         """Make the filters known to `environment`."""
         super().__init__(environment)
-        for function in (quoted, python_string, refuse_faults):
+        for function in (quoted, python_string, markdown, refuse_faults):
             environment.filters[function.__name__] = function

@@ -4,6 +4,8 @@ Cookiecutter renders this file and runs it in the generated project. Only the st
 """
 
 import json
+import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -19,8 +21,8 @@ SWITCHES = ("container",)
 NEXT = """
 {slug} is ready. Start it, test it, and send it a first request:
 
-    uv run --directory {slug} fastapi dev
-    uv run --directory {slug} pytest
+    uv run --directory {folder} fastapi dev
+    uv run --directory {folder} pytest
     curl -X POST 'http://127.0.0.1:8000/log/?message=hello'
 """
 
@@ -31,16 +33,21 @@ def chosen_variants(answers: dict[str, str | bool]) -> set[str]:
 
 
 def split_variant(name: str) -> tuple[str, str] | None:
-    """Split a variant's file name `<stem>.<choice>.<suffix>` into its choice and the name that the project gives it.
+    """Split a variant's file name `<stem>.<choices>.<suffix>` into its choices and the name that the project gives it.
 
     The suffix `bare` stands for none. A leading dot belongs to the stem. Returns None for the name of any other file.
     """
     stem, _, rest = name[1:].partition(".")
-    choice, _, suffix = rest.rpartition(".")
-    if not choice:
+    choices, _, suffix = rest.rpartition(".")
+    if not choices:
         return None
     plain = name[0] + stem
-    return choice, plain if suffix == "bare" else f"{plain}.{suffix}"
+    return choices, plain if suffix == "bare" else f"{plain}.{suffix}"
+
+
+def is_chosen(choices: str, chosen: set[str]) -> bool:
+    """Whether a file of these choices belongs to the project: `a+b` to either, `a.b` to both together."""
+    return choices in chosen or all(chosen.intersection(either.split("+")) for either in choices.split("."))
 
 
 def pick_variants(project: Path, chosen: set[str]) -> None:
@@ -51,18 +58,23 @@ def pick_variants(project: Path, chosen: set[str]) -> None:
             if not any(path.iterdir()):
                 path.rmdir()
         elif variant := split_variant(path.name):
-            choice, plain = variant
-            if choice in chosen:
+            choices, plain = variant
+            if is_chosen(choices, chosen):
                 path.rename(path.with_name(plain))
             else:
                 path.unlink()
+
+
+def path_to_type(project: Path) -> str:
+    """The path to the project from where the command was typed, as far as the shell tells."""
+    return os.path.relpath(project, os.environ["PWD"]) if "PWD" in os.environ else str(project)
 
 
 def main() -> int:
     """Finish the project in the current folder; returns 0."""
     answers = json.loads(ANSWERS)
     pick_variants(Path.cwd(), chosen_variants(answers))
-    print(NEXT.format(slug=answers["project_slug"]))
+    print(NEXT.format(slug=answers["project_slug"], folder=shlex.quote(path_to_type(Path.cwd()))))
     return 0
 
 

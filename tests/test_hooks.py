@@ -33,6 +33,7 @@ GOOD = {
     "description": "It serves.",
     "author_name": "Ada",
     "author_email": "ada@example.com",
+    "engine": "background",
 }
 BAD_TEXTS = ["", " ", "two\nlines", "\x00", "\x7f", "\x85", "\u2028", "\ud800", "\ufffe"]
 BAD = {
@@ -104,10 +105,17 @@ def test_refused(prompt: str, value: str) -> None:
     assert line.isprintable()
 
 
-def test_every_fault_gets_a_line() -> None:
-    lines = pre_gen.faults(dict.fromkeys(GOOD, ""))
+def test_engines_that_were_not_chosen_leave_their_names_free() -> None:
+    names = {"project_slug": "flower", "package_name": "flower"}
 
-    assert [line.split(":")[0] for line in lines] == list(GOOD)
+    assert pre_gen.faults(GOOD | names) == []
+    assert len(pre_gen.faults(GOOD | names | {"engine": "celery"})) == 2
+
+
+def test_every_fault_gets_a_line() -> None:
+    lines = pre_gen.faults(dict.fromkeys(GOOD, "") | {"engine": "rq"})
+
+    assert [line.split(":")[0] for line in lines] == [prompt for prompt in GOOD if prompt != "engine"]
 
 
 def test_refusal_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -164,7 +172,7 @@ def test_installed_packages_cannot_be_names(installed: Installed) -> None:
     listing = """
 from importlib.metadata import packages_distributions
 for module, names in packages_distributions().items():
-    if module.isidentifier() and not module.startswith("_"):
+    if module.isidentifier() and not module.startswith("__"):
         print(module, *names)
 """
     python = installed.path / ".venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
@@ -172,8 +180,8 @@ for module, names in packages_distributions().items():
     modules = {row.split()[0] for row in rows} - {"myservice"}
     names = {name.lower().replace("_", "-") for row in rows for name in row.split()[1:]} - {"myservice"}
 
-    assert {module for module in modules if not pre_gen.package_fault(module)} == set()
-    assert {name for name in names if not pre_gen.slug_fault(name)} == set()
+    assert {module for module in modules if not pre_gen.package_fault(module, installed.engine)} == set()
+    assert {name for name in names if not pre_gen.slug_fault(name, installed.engine)} == set()
 
 
 def test_post_gen_knows_every_choice() -> None:
@@ -183,6 +191,23 @@ def test_post_gen_knows_every_choice() -> None:
     # No file of its own belongs to a Python version.
     assert set(post_gen.CHOICES) == choices - {"python_version"}
     assert set(post_gen.SWITCHES) == switches
+
+
+@pytest.mark.parametrize(
+    ("choices", "chosen", "belongs"),
+    [
+        ("file", {"file"}, True),
+        ("file", {"stdout"}, False),
+        ("celery+rq", {"rq"}, True),
+        ("celery+rq", {"background"}, False),
+        ("container.rq", {"container", "rq"}, True),
+        ("container.rq", {"container", "celery"}, False),
+        ("Apache-2.0", {"Apache-2.0"}, True),
+        ("Apache-2.0", {"MIT"}, False),
+    ],
+)
+def test_is_chosen(choices: str, chosen: set[str], belongs: bool) -> None:
+    assert post_gen.is_chosen(choices, chosen) == belongs
 
 
 @pytest.mark.parametrize(

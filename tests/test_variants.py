@@ -10,11 +10,18 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import PROMPTS, TEMPLATE, Bake
+from conftest import PROMPTS, TEMPLATE, Bake, generate
 
-STRUCTURE = ("sink", "engine", "container", "ci", "license", "python_version")
-CHOICES = [[True, False] if isinstance(PROMPTS[prompt], bool) else PROMPTS[prompt] for prompt in STRUCTURE]
-COMBINATIONS = [dict(zip(STRUCTURE, answers, strict=True)) for answers in itertools.product(*CHOICES)]
+# Combinations that share a code base are linted together.
+CODE = ("sink", "engine", "python_version")
+AROUND = ("container", "ci", "license")
+
+
+def combinations(prompts: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Every combination of answers to some prompts."""
+    choices = [[True, False] if isinstance(PROMPTS[prompt], bool) else PROMPTS[prompt] for prompt in prompts]
+    return [dict(zip(prompts, answers, strict=True)) for answers in itertools.product(*choices)]
+
 
 ALWAYS = {
     ".env.example",
@@ -25,10 +32,19 @@ ALWAYS = {
         f"src/myservice/{name}"
         for name in "__init__.py health.py main.py models.py py.typed routes.py settings.py sink.py tasks.py".split()
     ),
-    *(f"tests/{name}.py" for name in "conftest test_health test_routes test_settings test_sink".split()),
+    *(f"tests/{name}.py" for name in "clients conftest test_health test_routes test_settings test_sink".split()),
 }
 FILES: dict[str, dict[Any, set[str]]] = {
-    "engine": {"background": {"src/myservice/writer.py", "tests/test_writer.py"}},
+    "engine": {
+        "background": {"src/myservice/writer.py", "tests/test_tasks.py", "tests/test_writer.py"},
+        "celery": {"src/myservice/worker.py", "tests/test_main.py", "tests/test_worker.py"},
+        "rq": {
+            "src/myservice/scheduler.py",
+            "src/myservice/worker.py",
+            "tests/test_main.py",
+            "tests/test_worker.py",
+        },
+    },
     "container": {True: {"Dockerfile", ".dockerignore", "compose.yaml"}, False: set()},
     "ci": {
         "github": {".github/workflows/ci.yml", ".github/dependabot.yml"},
@@ -39,8 +55,12 @@ FILES: dict[str, dict[Any, set[str]]] = {
 }
 # Words that stand in a project only where the choice that they belong to was made.
 WORDS: dict[str, dict[Any, str]] = {
-    "sink": {"file": r"log_dir|\blogs[/\"`]|\.txt", "stdout": r"stdout|standard output|json lines|fcntl"},
-    "engine": {"background": r"BackgroundTasks"},
+    "sink": {"file": r"log_dir|\blogs[/\"`]|\.txt", "stdout": r"stdout|standard output|json lines"},
+    "engine": {
+        "background": r"BackgroundTasks",
+        "celery": r"celery|kombu|flower",
+        "rq": r"\brq\b|\brq[-_]",
+    },
     "container": {True: r"docker(?!s)|compose|container"},
     "ci": {"github": r"github", "gitlab": r"gitlab"},
     "license": {"MIT": r"\bMIT\b", "Apache-2.0": r"apache", "BSD-3-Clause": r"\bBSD\b", "Proprietary": r"proprietary"},
@@ -89,9 +109,8 @@ def check_ruff(project: Path) -> None:
         assert ruff.returncode == 0, ruff.stdout + ruff.stderr
 
 
-@pytest.mark.parametrize("answers", COMBINATIONS, ids=lambda answers: "-".join(map(str, answers.values())))
-def test_combination(answers: dict[str, Any], bake: Bake) -> None:
-    project = bake(**answers)
+def check_project(project: Path, answers: dict[str, Any]) -> None:
+    """The project holds the files and the words that belong to its answers, and no others."""
     files = texts(project)
 
     assert set(files) == ALWAYS.union(*(FILES[prompt][answers[prompt]] for prompt in FILES))
@@ -103,7 +122,16 @@ def test_combination(answers: dict[str, Any], bake: Bake) -> None:
         for choice, pattern in words.items():
             found = re.findall(pattern, everything, flags=re.IGNORECASE)
             assert bool(found) == (choice == answers[prompt]), f"{prompt}={choice}: {found}"
-    check_ruff(project)
+    assert ("redis" in everything.lower()) == (answers["engine"] != "background")
+
+
+@pytest.mark.parametrize("code", combinations(CODE), ids=lambda code: "-".join(code.values()))
+def test_every_combination(code: dict[str, Any], tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for around in combinations(AROUND):
+        answers = code | around
+        with subtests.test(answers=answers):
+            check_project(generate(tmp_path / "-".join(map(str, around.values())), **answers), answers)
+    check_ruff(tmp_path)
 
 
 @pytest.mark.parametrize("version", PROMPTS["python_version"])
@@ -133,11 +161,53 @@ def test_license(bake: Bake, license_: str) -> None:
         assert license_ == "Apache-2.0" or "Copyright (c) Ada Lovelace" in files["LICENSE"]
 
 
-def test_dependencies(bake: Bake) -> None:
-    project = tomllib.loads(texts(bake())["pyproject.toml"])
+@pytest.mark.parametrize(("engine", "own"), [("background", set()), ("celery", {"celery"}), ("rq", {"redis", "rq"})])
+def test_dependencies(bake: Bake, engine: str, own: set[str]) -> None:
+    project = tomllib.loads(texts(bake(engine=engine))["pyproject.toml"])
     names = {re.split(r"[\[>]", requirement)[0] for requirement in project["project"]["dependencies"]}
 
-    assert names == {"email-validator", "fastapi", "pydantic", "pydantic-settings", "uvicorn"}
+    assert names == {"email-validator", "fastapi", "pydantic", "pydantic-settings", "uvicorn"} | own
+
+
+SCHEMAS = {
+    "compose.yaml": "compose-spec",
+    ".github/workflows/ci.yml": "github-workflows",
+    ".github/dependabot.yml": "dependabot",
+    ".gitlab-ci.yml": "gitlab-ci",
+}
+
+
+@pytest.mark.parametrize("ci", ["github", "gitlab"])
+@pytest.mark.parametrize("sink", PROMPTS["sink"])
+@pytest.mark.parametrize("engine", PROMPTS["engine"])
+def test_schemas(bake: Bake, engine: str, sink: str, ci: str) -> None:
+    project = bake(engine=engine, sink=sink, ci=ci)
+    files = [file for file in SCHEMAS if (project / file).exists()]
+
+    assert len(files) == (3 if ci == "github" else 2)
+    for file in files:
+        command = ["check-jsonschema", "--builtin-schema", f"vendor.{SCHEMAS[file]}", file]
+        result = subprocess.run(command, cwd=project, capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("sink", PROMPTS["sink"])
+@pytest.mark.parametrize(
+    ("engine", "services"),
+    [
+        ("background", {"api"}),
+        ("celery", {"redis", "api", "worker", "scheduler", "monitor"}),
+        ("rq", {"redis", "api", "worker", "scheduler", "monitor"}),
+    ],
+)
+def test_compose(bake: Bake, engine: str, sink: str, services: set[str]) -> None:
+    compose = yaml.safe_load((bake(engine=engine, sink=sink) / "compose.yaml").read_text(encoding="utf-8"))
+
+    assert set(compose["services"]) == services
+    for service in compose["services"].values():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    assert ("records" in compose.get("volumes", {})) == (sink == "file")
+    assert ("redis" in compose.get("volumes", {})) == (engine != "background")
 
 
 @pytest.mark.parametrize("slug", ["a", "aaa", "zzz", "x1-2", "a" * 40])
@@ -155,7 +225,7 @@ def test_any_name_is_kept(bake: Bake, name: str) -> None:
 
     check_ruff(project)
     assert metadata["description"] == metadata["authors"][0]["name"] == name
-    assert files["README.md"].startswith(f"# {name}\n")
+    assert re.sub(r"\\([^\w\s])", r"\1", files["README.md"].splitlines()[0]) == f"# {name}"
 
 
 def test_same_answers_give_the_same_project(bake: Bake, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as en
     environment.setenv("LOG_DIR", folder)
     environment.setenv("OPERATOR_EMAIL", "operator@example.com")
     environment.setenv("SERVICE_NAME", "TestService")
+    from clients import Client
+
     from {{ cookiecutter.package_name }}.main import app
     from {{ cookiecutter.package_name }}.settings import settings
 
@@ -36,6 +38,6 @@ def records(log_dir: Path) -> Callable[[str], list[str]]:
 
 @pytest.fixture
 def client() -> Iterator[TestClient]:
-    """Sends requests; returns from each when its background tasks are done."""
-    with TestClient(app) as client:
+    """Sends requests; returns from each when its tasks are done."""
+    with Client(app) as client:
         yield client

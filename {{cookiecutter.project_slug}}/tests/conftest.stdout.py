@@ -10,6 +10,8 @@ from fastapi.testclient import TestClient
 with pytest.MonkeyPatch.context() as environment:
     environment.setenv("OPERATOR_EMAIL", "operator@example.com")
     environment.setenv("SERVICE_NAME", "TestService")
+    from clients import Client
+
     from {{ cookiecutter.package_name }}.main import app
 
 
@@ -27,6 +29,6 @@ def records(capfd: pytest.CaptureFixture[str]) -> Callable[[str], list[str]]:
 
 @pytest.fixture
 def client() -> Iterator[TestClient]:
-    """Sends requests; returns from each when its background tasks are done."""
-    with TestClient(app) as client:
+    """Sends requests; returns from each when its tasks are done."""
+    with Client(app) as client:
         yield client

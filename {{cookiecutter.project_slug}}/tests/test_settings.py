@@ -15,10 +15,7 @@ def _empty_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_defaults() -> None:
-    settings = load_settings()
-
-    assert settings.operator_email == "user@example.com"
-    assert settings.service_name
+    assert load_settings().operator_email == "user@example.com"
 
 
 def test_environment_comes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +36,13 @@ def test_environment_comes_before_the_file(tmp_path: Path, monkeypatch: pytest.M
         ("SERVICE_NAME", "x" * 81),
         ("SERVICE_NAME", "two\nlines"),
         ("OPERATOR_EMAIL", "nobody"),
+{% if cookiecutter.sink == "file" %}
+        ("LOG_DIR", ""),
+{% endif %}
+{% if cookiecutter.engine != "background" %}
+        ("REDIS_URL", "localhost"),
+        ("HEARTBEAT_INTERVAL", "0"),
+{% endif %}
     ],
 )
 def test_bad_value_refuses_the_start(
@@ -53,3 +57,28 @@ def test_bad_value_refuses_the_start(
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert name in message
+
+
+def test_every_bad_value_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SERVICE_NAME", "")
+    monkeypatch.setenv("OPERATOR_EMAIL", "nobody")
+
+    with pytest.raises(SystemExit):
+        load_settings()
+
+    message = capsys.readouterr().err
+    assert "SERVICE_NAME: " in message
+    assert "OPERATOR_EMAIL: " in message
+
+
+def test_file_that_cannot_be_read_refuses_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".env").write_bytes(b"SERVICE_NAME=\xe9\n")
+
+    with pytest.raises(SystemExit):
+        load_settings()
+
+    assert ".env is not UTF-8" in capsys.readouterr().err

@@ -1,10 +1,13 @@
 """Records in files."""
 
+import errno
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -38,6 +41,36 @@ def test_removed_folder_is_made_anew(log_dir: Path, records: Callable[[str], lis
     assert records("log") == ["after"]
 
 
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """Lets no file grow beyond 1,000 bytes, as a disk that is full."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("small_files")
+def test_write_that_fails_leaves_nothing_behind(records: Callable[[str], list[str]]) -> None:
+    sink.write("log", ["x" * 700])
+    with pytest.raises(OSError, match="too large"):
+        sink.write("log", ["lost", "y" * 700])
+    sink.write("log", ["after"])
+
+    assert records("log") == ["x" * 700, "after"]
+
+
+def test_check_notices_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sink, "TemporaryFile", refuse)
+
+    with pytest.raises(OSError, match="LOG_DIR: No space left"):
+        sink.check()
+
+
 def test_check_makes_the_folder(log_dir: Path) -> None:
     sink.check()
 
@@ -63,7 +96,8 @@ def test_start_is_refused_where_nothing_can_be_written(tmp_path: Path) -> None:
 
     start = subprocess.run(  # noqa: S603
         [sys.executable, "-c", f"import {PACKAGE}.main"],
-        env={"LOG_DIR": str(tmp_path / "occupied")},
+        cwd=tmp_path,
+        env=os.environ | {"LOG_DIR": str(tmp_path / "occupied")},
         capture_output=True,
         text=True,
     )

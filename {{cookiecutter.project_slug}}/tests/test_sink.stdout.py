@@ -5,10 +5,11 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -37,32 +38,8 @@ def test_line_separators_are_escaped(capfd: pytest.CaptureFixture[str]) -> None:
     assert json.loads(line)["line"] == "a\x85b\u2028c\u2029d\ne"
 
 
-def test_threads_do_not_tear_lines(records: Callable[[str], list[str]]) -> None:
-    lines = [f"{number} {'x' * 5000}" for number in range(200)]
-
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        list(pool.map(lambda line: sink.write("log", [line]), lines))
-
-    assert sorted(records("log")) == sorted(lines)
-
-
-def test_processes_do_not_tear_lines() -> None:
-    # A pipe takes 9,000 bytes in several pieces, between which another process may write.
-    script = f"from {PACKAGE} import sink\nfor _ in range(300): sink.write('log', ['x' * 9000])"
-    reader, writer = os.pipe()
-    command = [sys.executable, "-c", script]
-    processes = [subprocess.Popen(command, stdout=writer) for _ in range(2)]  # noqa: S603
-    os.close(writer)
-
-    with os.fdopen(reader, encoding="utf-8") as pipe:
-        lines = [json.loads(line)["line"] for line in pipe]
-
-    assert [process.wait() for process in processes] == [0, 0]
-    assert lines == ["x" * 9000] * 600
-
-
 @pytest.fixture
-def standard_output(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]]:
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]]:
     """Puts a pipe in the place of standard output: the ends to read from and to write to."""
     reader, writer = os.pipe()
     monkeypatch.setattr(sink, "STDOUT", writer)
@@ -72,8 +49,59 @@ def standard_output(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]
             os.close(descriptor)
 
 
-def test_check_notices_that_the_reader_has_gone(standard_output: tuple[int, int]) -> None:
-    reader, _ = standard_output
+def lines_of(reader: int) -> list[str]:
+    """Read records until nobody writes any more."""
+    with os.fdopen(reader, encoding="utf-8") as lines:
+        return [json.loads(line)["line"] for line in lines]
+
+
+# A pipe takes texts of this length in several pieces, between which another writer may come.
+LONG = 9000
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_threads_do_not_tear_lines(pipe: tuple[int, int], blocking: bool) -> None:
+    reader, writer = pipe
+    os.set_blocking(writer, blocking)
+    texts = [letter * LONG for letter in "abcdefgh" * 25]
+
+    with ThreadPoolExecutor(max_workers=9) as pool:
+        read = pool.submit(lines_of, reader)
+        list(pool.map(lambda text: sink.write("log", [text]), texts))
+        os.close(writer)
+
+    assert sorted(read.result()) == sorted(texts)
+
+
+def test_processes_do_not_tear_lines() -> None:
+    reader, writer = os.pipe()
+    script = "from {{ cookiecutter.package_name }} import sink\nfor _ in range(300): sink.write('log', ['{}' * {}])"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", script.format(letter, LONG)], stdout=writer)  # noqa: S603
+        for letter in "abc"
+    ]
+    os.close(writer)
+    lines = lines_of(reader)
+
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert sorted(lines) == sorted([letter * LONG for letter in "abc"] * 300)
+
+
+def test_each_record_is_a_write_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    def write(_descriptor: int, data: bytes) -> int:
+        written.append(json.loads(data)["line"])
+        return len(data)
+
+    monkeypatch.setattr(os, "write", write)
+    sink.write("log", ["one", "two"])
+
+    assert written == ["one", "two"]
+
+
+def test_check_notices_that_the_reader_has_gone(pipe: tuple[int, int]) -> None:
+    reader, _ = pipe
     sink.check()
     os.close(reader)
 
@@ -84,10 +112,10 @@ def test_check_notices_that_the_reader_has_gone(standard_output: tuple[int, int]
 
 
 def test_check_notices_that_the_reader_has_stopped(
-    standard_output: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sink, "PATIENCE", 10)
-    _, writer = standard_output
+    monkeypatch.setattr(sink, "PATIENCE_MS", 10)
+    _, writer = pipe
     os.set_blocking(writer, False)
     with suppress(BlockingIOError):
         while True:
@@ -104,9 +132,19 @@ def test_check_notices_that_standard_output_is_closed(monkeypatch: pytest.Monkey
         sink.check()
 
 
-def test_start_is_refused_without_standard_output() -> None:
+def test_check_notices_that_standard_output_is_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    monkeypatch.setattr(sink, "STDOUT", descriptor)
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        sink.check()
+    os.close(descriptor)
+
+
+def test_start_is_refused_without_standard_output(tmp_path: Path) -> None:
     start = subprocess.run(  # noqa: S603
         [sys.executable, "-c", f"import {PACKAGE}.main"],
+        cwd=tmp_path,
         preexec_fn=lambda: os.close(1),
         stderr=subprocess.PIPE,
         text=True,
@@ -118,11 +156,16 @@ def test_start_is_refused_without_standard_output() -> None:
     assert start.stderr.count("\n") == 1
 
 
-def test_access_log_leaves_standard_output() -> None:
-    handler = logging.StreamHandler(sys.stdout)
-    logging.getLogger("uvicorn.access").addHandler(handler)
+def test_access_log_leaves_standard_output(tmp_path: Path) -> None:
+    access = logging.getLogger("uvicorn.access")
+    to_stdout = logging.StreamHandler(sys.stdout)
+    to_file = logging.FileHandler(tmp_path / "access.log")
+    access.addHandler(to_stdout)
+    access.addHandler(to_file)
+    sink.move_access_log_to_stderr()
+    access.removeHandler(to_stdout)
+    access.removeHandler(to_file)
+    to_file.close()
 
-    sink.keep_for_records()
-    logging.getLogger("uvicorn.access").removeHandler(handler)
-
-    assert handler.stream is sys.stderr
+    assert to_stdout.stream is sys.stderr
+    assert to_file.stream is not sys.stderr

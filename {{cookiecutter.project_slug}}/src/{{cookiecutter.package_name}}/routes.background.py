@@ -26,12 +26,12 @@ async def log(
 
 
 @router.post(
-    "/send-notification/{email}",
+    "/send-notification/{email:path}",
     summary="Send a notification",
     responses=scheduling_responses("Notification scheduled for ada@example.com"),
 )
 async def send_notification(
-    email: Annotated[EmailAddress, Path(description="Whom to tell", examples=["ada@example.com"])],
+    email: Annotated[EmailAddress, Path(description="Recipient", examples=["ada@example.com"])],
     background_tasks: BackgroundTasks,
 ) -> Scheduled:
     """Sends `email` a message, that is, writes it to the channel `emails`: nobody waits for it."""

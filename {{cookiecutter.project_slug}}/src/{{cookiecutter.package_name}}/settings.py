@@ -6,14 +6,23 @@ from pathlib import Path
 {% endif %}
 from typing import Annotated, NoReturn
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, {{ "BeforeValidator, " if cookiecutter.sink == "file" }}Field, {{ "RedisDsn, " if cookiecutter.engine != "background" }}ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .models import EmailAddress, one_line
 
 
+{% if cookiecutter.sink == "file" %}
+def not_empty(path: str | Path) -> str | Path:
+    """Return `path`; raises ValueError if it is empty, which would stand for the current folder."""
+    if not str(path).strip():
+        raise ValueError("must not be empty")
+    return path
+
+
+{% endif %}
 class Settings(BaseSettings):
-    """One field an environment variable; what is not set there may stand in the file `.env`."""
+    """Each field is read from the environment variable of its name, else from the file `.env`."""
 
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore")
 
@@ -28,9 +37,20 @@ class Settings(BaseSettings):
         description="Who is told that a complex task is complete.",
     )
 {% if cookiecutter.sink == "file" %}
-    log_dir: Path = Field(
+    log_dir: Annotated[Path, BeforeValidator(not_empty)] = Field(
         default=Path("logs"),
         description="The folder of the record files, made if it is missing.",
+    )
+{% endif %}
+{% if cookiecutter.engine != "background" %}
+    redis_url: RedisDsn = Field(
+        default=RedisDsn("redis://localhost:6379/0"),
+        description="Where tasks wait for a worker.",
+    )
+    heartbeat_interval: int = Field(
+        default=60,
+        description="Seconds from one heartbeat in the channel `service_log` to the next.",
+        gt=0,
     )
 {% endif %}
 
@@ -38,7 +58,7 @@ class Settings(BaseSettings):
 def refuse_to_start(reason: str) -> NoReturn:
     """Print why the service cannot start, and end the process."""
     sys.stderr.write(f"Cannot start: {reason}\n")
-    # uvicorn's own status for a failed start: with any other, its supervisor would try for ever.
+    # uvicorn's own status for a failed start: with any other, its supervisor would try forever.
     sys.exit(3)
 
 
@@ -47,8 +67,14 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = [f"{fault['loc'][0]}".upper() + f": {fault['msg']}" for fault in error.errors()]
-        refuse_to_start("; ".join(faults))
+        refuse_to_start(
+            "; ".join(
+                f"{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
+                for fault in error.errors()
+            )
+        )
+    except UnicodeDecodeError as error:
+        refuse_to_start(f".env is not UTF-8: {error}")
 
 
 settings = load_settings()

@@ -1,9 +1,9 @@
 """Writes records to standard output, one JSON object a line.
 
 A record is `{"time": "<RFC 3339, UTC>", "channel": "log", "line": "..."}`. Lines neither tear nor
-merge, whichever threads and processes share this standard output: a lock keeps writers apart,
-because a pipe takes only short writes (PIPE_BUF: 4,096 bytes on Linux, 512 on macOS) in one piece.
-Windows has no such lock between processes.
+merge, whichever threads and processes share this standard output: each is a write of its own, which
+a pipe takes in one piece up to PIPE_BUF (4,096 bytes on Linux, 512 on macOS), and for longer ones a
+lock keeps writers apart. Windows, and macOS for pipes, have no such lock between processes.
 """
 
 import errno
@@ -12,7 +12,8 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from .models import Channel
@@ -22,17 +23,35 @@ if sys.platform != "win32":
     import select
 
 STDOUT = 1
-PATIENCE = 1000  # milliseconds that `check` waits for the reader to make room
+PATIENCE_MS = 1000  # how long `check` waits for the reader to make room
 
 # JSON allows them in a string, but some readers end the line there.
 SEPARATORS = {ord(separator): f"\\u{ord(separator):04x}" for separator in "\x85\u2028\u2029"}
 
-_threads = threading.Lock()
+_lock = threading.Lock()
 
 
-def _record(time: str, channel: Channel, line: str) -> str:
-    record = {"time": time, "channel": channel, "line": line}
-    return json.dumps(record, ensure_ascii=False).translate(SEPARATORS) + "\n"
+@contextmanager
+def _alone() -> Iterator[None]:
+    with _lock:
+        if sys.platform != "win32":
+            with suppress(OSError):
+                fcntl.lockf(STDOUT, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            if sys.platform != "win32":
+                with suppress(OSError):
+                    fcntl.lockf(STDOUT, fcntl.LOCK_UN)
+
+
+def _write_all(data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(STDOUT, data) :]
+        except BlockingIOError:
+            # Whoever shares the pipe has made it non-blocking; wait until there is room.
+            select.select([], [STDOUT], [])
 
 
 def write(channel: Channel, lines: Iterable[str]) -> None:
@@ -41,32 +60,28 @@ def write(channel: Channel, lines: Iterable[str]) -> None:
     Raises OSError if standard output does not take all of them.
     """
     time = datetime.now(UTC).isoformat()
-    data = "".join(_record(time, channel, line) for line in lines).encode()
-    with _threads:
-        if sys.platform != "win32":
-            fcntl.lockf(STDOUT, fcntl.LOCK_EX)
-        try:
-            while data:
-                data = data[os.write(STDOUT, data) :]
-        finally:
-            if sys.platform != "win32":
-                fcntl.lockf(STDOUT, fcntl.LOCK_UN)
+    with _alone():
+        for line in lines:
+            record = {"time": time, "channel": channel, "line": line}
+            text = json.dumps(record, ensure_ascii=False).translate(SEPARATORS)
+            _write_all(f"{text}\n".encode())
 
 
 def check() -> None:
     """Raise an OSError if standard output is closed, or if its reader has gone or makes no room."""
     if sys.__stdout__ is None:
         raise OSError(errno.EBADF, "Standard output is closed")
+    os.write(STDOUT, b"")  # fails where only reading is allowed
     if sys.platform != "win32":
         poll = select.poll()
         poll.register(STDOUT, select.POLLOUT)
-        events = dict(poll.poll(PATIENCE)).get(STDOUT, 0)
+        events = dict(poll.poll(PATIENCE_MS)).get(STDOUT, 0)
         if events != select.POLLOUT:
             raise OSError(errno.EPIPE, "Nothing reads standard output")
 
 
-def keep_for_records() -> None:
-    """Send uvicorn's access log, for which it uses standard output, to standard error."""
+def move_access_log_to_stderr() -> None:
+    """Take uvicorn's access log off standard output, so that records are alone there."""
     for handler in logging.getLogger("uvicorn.access").handlers:
-        if isinstance(handler, logging.StreamHandler):
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
             handler.setStream(sys.stderr)

@@ -13,14 +13,14 @@ try:
 except OSError as error:
     refuse_to_start(f"records cannot be written: {error}")
 {% if cookiecutter.sink == "stdout" %}
-sink.keep_for_records()
+sink.move_access_log_to_stderr()
 {% endif %}
 
-about = metadata("{{ cookiecutter.project_slug }}")
+package = metadata("{{ cookiecutter.project_slug }}")
 app = FastAPI(
     title=settings.service_name,
-    description=about["Summary"],
-    version=about["Version"],
+    description=package["Summary"],
+    version=package["Version"],
 )
 app.include_router(routes.router)
 app.include_router(health.router)

@@ -17,7 +17,8 @@ _writers: dict[Channel, asyncio.Task[None]] = {}
 async def write(channel: Channel, line: str) -> None:
     """Return once the operating system has `line`.
 
-    Raises what the sink raised, an OSError as a rule, if the write that `line` was part of failed.
+    Raises what the sink raised, an OSError as a rule, if the write that `line` was part of failed. A
+    task that is cancelled while it waits may still find its line written.
     """
     written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     _waiting[channel].append((line, written))

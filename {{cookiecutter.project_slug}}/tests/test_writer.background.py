@@ -45,7 +45,7 @@ def test_waiting_lines_share_a_write(held_sink: HeldSink) -> None:
     async def scenario() -> None:
         tasks = await write_behind_a_held_line(held_sink, "a", "b", "c")
         held_sink.released.set()
-        await asyncio.gather(*tasks)
+        await asyncio.wait_for(asyncio.gather(*tasks), timeout=10)
 
     asyncio.run(scenario())
 
@@ -56,7 +56,8 @@ def test_failure_reaches_all_who_wait_for_that_write(held_sink: HeldSink) -> Non
     async def scenario() -> list[BaseException | None]:
         tasks = await write_behind_a_held_line(held_sink, "a", "bad")
         held_sink.released.set()
-        return await asyncio.gather(*tasks, return_exceptions=True)
+        everything = asyncio.gather(*tasks, return_exceptions=True)
+        return await asyncio.wait_for(everything, timeout=10)
 
     first, *others = asyncio.run(scenario())
 
@@ -70,7 +71,8 @@ def test_cancelled_task_takes_no_other_with_it(held_sink: HeldSink) -> None:
         tasks[0].cancel()
         tasks[1].cancel()
         held_sink.released.set()
-        return await asyncio.gather(*tasks, return_exceptions=True)
+        everything = asyncio.gather(*tasks, return_exceptions=True)
+        return await asyncio.wait_for(everything, timeout=10)
 
     first, a, b = asyncio.run(scenario())
 

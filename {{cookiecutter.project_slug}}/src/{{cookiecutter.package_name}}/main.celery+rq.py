@@ -1,0 +1,61 @@
+"""The application: any ASGI server runs `app`."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import metadata
+
+from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+
+from . import health, routes, sink, worker
+from .settings import refuse_to_start, settings
+
+logger = logging.getLogger(__name__)
+
+try:
+    sink.check()
+except OSError as error:
+    refuse_to_start(f"records cannot be written: {error}")
+{% if cookiecutter.sink == "stdout" %}
+sink.move_access_log_to_stderr()
+{% endif %}
+
+
+@asynccontextmanager
+async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    """Connect to Redis before the first request has to. Without Redis, start all the same."""
+    try:
+        await run_in_threadpool(worker.connect)
+    except worker.BrokerError as error:
+        logger.warning("Redis cannot be reached: %s", error)
+    yield
+
+
+package = metadata("{{ cookiecutter.project_slug }}")
+app = FastAPI(
+    title=settings.service_name,
+    description=package["Summary"],
+    version=package["Version"],
+    lifespan=lifespan,
+)
+app.include_router(routes.router)
+app.include_router(health.router)
+
+
+@app.exception_handler(worker.BrokerError)
+async def not_handed_over(_request: Request, error: Exception) -> JSONResponse:
+    """Ask the client to come back when Redis does."""
+    logger.warning("Not handed over: %s", error)
+    return JSONResponse(
+        {"detail": "The work cannot be handed over now; nothing is scheduled"},
+        status_code=503,
+        headers={"Retry-After": "5"},
+    )
+
+
+@app.exception_handler(Exception)
+async def internal_error(_request: Request, _error: Exception) -> JSONResponse:
+    """Answer in JSON, as other errors do. What happened is for the server's log."""
+    return JSONResponse({"detail": "Internal Server Error"}, status_code=500)

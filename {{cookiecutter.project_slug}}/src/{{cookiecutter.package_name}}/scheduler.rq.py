@@ -1,0 +1,42 @@
+"""What happens at regular times: run this module, once for all workers."""
+
+import logging
+
+from redis import Redis
+from rq import Queue
+from rq.cron import CronJob, CronScheduler
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from .settings import settings
+from .tasks import Config, log_service_event
+from .worker import RETRY, queue
+
+
+class ReliableCronJob(CronJob):
+    """A job whose runs travel as JSON and are retried, neither of which RQ's own can be told."""
+
+    def enqueue(self, connection: Redis) -> Job:
+        """Put one run of the job into its queue."""
+        queue = Queue(self.queue_name, connection=connection, serializer=JSONSerializer)
+        return queue.enqueue(self.func_name, *self.args, retry=RETRY)
+
+
+def main() -> None:
+    """Enqueue what is due until a signal says stop."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    config = Config(service_name=settings.service_name)
+    scheduler = CronScheduler(connection=Redis.from_url(str(settings.redis_url)))
+    scheduler.get_jobs().append(
+        ReliableCronJob(
+            queue.name,
+            func=log_service_event,
+            args=(config.model_dump(mode="json"), "heartbeat"),
+            interval=settings.heartbeat_interval,
+        )
+    )
+    scheduler.start()  # type: ignore[no-untyped-call]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The Celery application: the service hands its tasks to it, and workers run them."""
+
+import logging
+from typing import Any
+
+from celery import Celery, Task
+from celery.signals import celeryd_init, setup_logging, task_prerun
+from kombu.exceptions import OperationalError as BrokerError
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from . import sink, tasks
+from .settings import refuse_to_start, settings
+
+__all__ = ["BrokerError", "app", "connect", "log_service_event", "send_email", "write_log"]
+
+logger = logging.getLogger(__name__)
+
+
+class ReliableTask(Task[Any, Any]):
+    """A task that is tried four times; if it fails for good, it waits in the queue `failed`.
+
+    Look at the cause, then have it done: `celery -A {{ cookiecutter.package_name }}.worker worker -Q failed`.
+    """
+
+    autoretry_for = (Exception,)
+    max_retries = 3
+    retry_backoff = 5  # seconds before the first retry, and twice as long before each further one
+    retry_jitter = False
+
+    def on_failure(
+        self, _exc: object, task_id: str, args: Any, kwargs: Any, _einfo: object
+    ) -> None:
+        """Keep the task, and what a chain had in store after it, in the queue `failed`."""
+        chain = self.request.chain
+        self.app.send_task(self.name, args, kwargs, task_id=task_id, chain=chain, queue="failed")
+
+
+app = Celery(__package__, broker=str(settings.redis_url), task_cls=ReliableTask)
+app.conf.update(
+    # Nothing but JSON is written, and nothing else is read.
+    accept_content=["json"],
+    task_serializer="json",
+    # Nobody asks for results.
+    task_ignore_result=True,
+    # A task is struck off when it is done, not when it is begun: if its process dies, it is done again.
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    # A process holds no other task than the one that it runs, so that a restart keeps their order.
+    worker_prefetch_multiplier=1,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={
+        # What a killed worker held goes to another after this many seconds. Longer tasks need more.
+        "visibility_timeout": 120,
+        # Look every 10 seconds, not every 100.
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        # A request waits for Redis at most three times as long as this.
+        "socket_connect_timeout": 0.75,
+        "socket_timeout": 0.75,
+    },
+    task_publish_retry_policy={"max_retries": 1, "interval_start": 0},
+    # Keeps the schedule in memory; the default keeps it in a file.
+    beat_scheduler="celery.beat:Scheduler",
+    beat_schedule={
+        "heartbeat": {
+            "task": "{{ cookiecutter.package_name }}.tasks.log_service_event",
+            "schedule": settings.heartbeat_interval,
+            "args": ({"service_name": settings.service_name}, "heartbeat"),
+        },
+    },
+)
+
+# Asks whether Redis answers; Celery's own connections take longer to tell.
+redis = Redis.from_url(
+    str(settings.redis_url),
+    socket_connect_timeout=1,
+    socket_timeout=1,
+    retry=Retry(NoBackoff(), retries=0),
+)
+
+write_log = app.task(tasks.write_log)
+send_email = app.task(tasks.send_email)
+log_service_event = app.task(tasks.log_service_event)
+
+
+def connect() -> None:
+    """Have all ready that the next task needs; raises BrokerError if Redis does not answer."""
+    try:
+        redis.ping()
+    except RedisError as error:
+        raise BrokerError(*error.args) from error
+    with app.producer_or_acquire():
+        _ = app.backend, app.amqp.send_task_message  # loaded when they are first looked at
+
+
+@celeryd_init.connect
+def prepare_worker({{ "instance: Any, " if cookiecutter.sink == "stdout" }}**_: object) -> None:
+    """Refuse to start a worker that could not write records."""
+    try:
+        sink.check()
+    except OSError as error:
+        refuse_to_start(f"records cannot be written: {error}")
+{% if cookiecutter.sink == "stdout" %}
+    # Celery's banner would go where the records go.
+    instance.quiet = True
+{% endif %}
+
+
+@setup_logging.connect
+def log_to_standard_error(**_: object) -> None:
+    """Have Celery log what happens to each task, not only warnings."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+
+
+@task_prerun.connect
+def log_start(task_id: str, task: Any, **_: object) -> None:
+    """Add the start of a task to what Celery logs: its arrival, end, duration and failures."""
+    logger.info("Task %s[%s] started", task.name, task_id)

@@ -1,0 +1,73 @@
+"""The queue that the service hands its tasks to, and the worker that runs them: run this module."""
+
+import logging
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError as BrokerError
+from redis.retry import Retry as Reconnect
+from rq import Queue, Retry, Worker
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from . import sink
+from .settings import refuse_to_start, settings
+
+__all__ = ["RETRY", "BrokerError", "connect", "queue"]
+
+# A task that fails is tried three times more, after so many seconds each; then it is kept, with the
+# reason, in RQ's registry of failed jobs: look at the cause, and have it done by `rq requeue --all`.
+RETRY = Retry(max=3, interval=[5, 10, 20])
+
+# JSON, on both sides: with RQ's default, whoever can write to Redis could have workers run any code.
+queue = Queue(
+    serializer=JSONSerializer,
+    # A request waits for Redis one second at most, and does not try again.
+    connection=Redis.from_url(
+        str(settings.redis_url),
+        socket_connect_timeout=1,
+        socket_timeout=1,
+        retry=Reconnect(NoBackoff(), retries=0),
+    ),
+)
+
+
+def connect() -> None:
+    """Have a connection to Redis ready; raises BrokerError if there is none to be had."""
+    queue.connection.ping()
+
+
+def cancel_dependents(job: Job, *_: object) -> None:
+    """Cancel what was to follow a job that has failed for good; RQ would let it wait for ever."""
+    if job.should_retry:
+        return
+    for dependent in Job.fetch_many(job.dependent_ids, job.connection, serializer=JSONSerializer):
+        if dependent:
+            dependent.cancel()
+
+
+def main() -> None:
+    """Run tasks until a signal says stop; the task that runs then is finished first."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        sink.check()
+    except OSError as error:
+        refuse_to_start(f"records cannot be written: {error}")
+    worker = Worker(
+        [queue.name],
+        connection=Redis.from_url(str(settings.redis_url)),
+        serializer=JSONSerializer,
+        exception_handlers=[cancel_dependents],
+        work_horse_killed_handler=cancel_dependents,
+        # What a killed worker held is retried once nobody has vouched for it for 70 seconds (60 more
+        # than the monitoring interval), and an idle worker has looked, which it does every 45.
+        job_monitoring_interval=10,
+        maintenance_interval=30,
+        worker_ttl=60,
+    )
+    # The scheduler is what retries wait in.
+    worker.work(with_scheduler=True)
+
+
+if __name__ == "__main__":
+    main()

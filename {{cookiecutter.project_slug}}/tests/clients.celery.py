@@ -1,0 +1,24 @@
+"""The client of the tests: its requests return when their tasks are done."""
+
+from typing import NoReturn
+
+import pytest
+from fakeredis import FakeRedis
+from fastapi.testclient import TestClient as Client
+
+from {{ cookiecutter.package_name }} import worker
+
+__all__ = ["Client", "break_broker"]
+
+worker.redis = FakeRedis()
+worker.app.conf.update(broker_url="memory://", task_always_eager=True, task_eager_propagates=True)
+
+
+def break_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tasks go to a broker that takes none."""
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise worker.BrokerError("Connection refused")
+
+    monkeypatch.setitem(worker.app.conf, "task_always_eager", False)
+    monkeypatch.setattr("kombu.transport.memory.Channel._put", refuse)

@@ -1,0 +1,40 @@
+"""The client of the tests: its requests return when their tasks are done."""
+
+from typing import Any
+
+import pytest
+from fakeredis import FakeRedis, FakeServer
+from fastapi.testclient import TestClient
+from httpx2 import Response
+from rq import SimpleWorker
+from rq.serializers import JSONSerializer
+
+from {{ cookiecutter.package_name }} import worker
+
+server = FakeServer()
+worker.queue.connection = FakeRedis(server=server)
+
+
+def work() -> None:
+    """Run what is in the queue, and what that brings with it."""
+    SimpleWorker(
+        [worker.queue],
+        connection=worker.queue.connection,
+        serializer=JSONSerializer,
+        exception_handlers=[worker.cancel_dependents],
+    ).work(burst=True)
+
+
+def break_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tasks go to a broker that takes none."""
+    monkeypatch.setattr(server, "connected", False)
+
+
+class Client(TestClient):
+    """Has a worker run what each request has enqueued."""
+
+    def send(self, *args: Any, **kwargs: Any) -> Response:
+        """Send a request, do its work, and return its response."""
+        response = super().send(*args, **kwargs)
+        work()
+        return response

@@ -1,0 +1,46 @@
+"""The service while Redis does not answer."""
+
+import pytest
+from clients import break_broker
+from fastapi.testclient import TestClient
+
+from {{ cookiecutter.package_name }} import worker
+from {{ cookiecutter.package_name }}.main import app
+
+
+@pytest.fixture
+def _no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise worker.BrokerError("Connection refused by secret.host")
+
+    monkeypatch.setattr(worker, "connect", refuse)
+
+
+@pytest.mark.usefixtures("_no_redis")
+def test_service_starts_and_is_not_ready() -> None:
+    with TestClient(app) as client:
+        assert client.get("/health/live").status_code == 200
+        response = client.get("/health/ready")
+
+    assert response.status_code == 503
+    assert response.json() == {"detail": "Redis cannot be reached"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/log/?message=hello",
+        "/send-notification/ada@example.com",
+        "/complex-task/",
+        "/service-event/?event=started",
+    ],
+)
+def test_work_that_cannot_be_handed_over_is_refused(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_broker(monkeypatch)
+    response = TestClient(app).post(path)
+
+    assert response.status_code == 503
+    assert response.json() == {"detail": "The work cannot be handed over now; nothing is scheduled"}
+    assert int(response.headers["Retry-After"]) > 0

@@ -1,0 +1,125 @@
+"""What becomes of tasks."""
+
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery.signals import setup_logging, task_prerun
+from fastapi.testclient import TestClient
+from pydantic import ValidationError
+from redis import Redis, RedisError
+
+from {{ cookiecutter.package_name }} import sink, worker
+from {{ cookiecutter.package_name }}.settings import settings
+
+Records = Callable[[str], list[str]]
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What is sent to the queue `failed`."""
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        worker.app,
+        "send_task",
+        lambda name, args, _kwargs, **options: sent.append({"name": name, "args": args} | options),
+    )
+    return sent
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The channels that were to be written, on a sink that takes no line; retries do not wait."""
+    channels: list[str] = []
+
+    def refuse(channel: str, _lines: Iterable[str]) -> None:
+        channels.append(channel)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(sink, "write", refuse)
+    monkeypatch.setitem(worker.app.conf, "task_eager_propagates", False)
+    return channels
+
+
+def test_failing_task_is_retried_and_kept(
+    client: TestClient, attempts: list[str], kept: list[dict[str, Any]]
+) -> None:
+    client.post("/log/", params={"message": "hello"})
+
+    assert attempts == ["log"] * 4
+    assert [(task["args"], task["queue"]) for task in kept] == [(("hello",), "failed")]
+
+
+def test_second_task_does_not_run_if_the_first_fails(
+    client: TestClient, attempts: list[str], kept: list[dict[str, Any]]
+) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        client.post("/complex-task/")
+
+    assert set(attempts) == {"task_log"}
+    assert [task["name"] for task in kept] == [worker.write_log.name]
+
+
+def test_state_is_validated_in_the_task() -> None:
+    with pytest.raises(ValidationError, match="service_name"):
+        worker.log_service_event.run({}, "started")
+
+
+def test_heartbeat_can_be_run_as_it_is_scheduled(records: Records) -> None:
+    entry = worker.app.conf.beat_schedule["heartbeat"]
+
+    worker.app.tasks[entry["task"]].apply(entry["args"], throw=True)
+
+    assert records("service_log") == ["[TestService] heartbeat"]
+
+
+def test_worker_logs_the_start_of_tasks(caplog: pytest.LogCaptureFixture) -> None:
+    setup_logging.send(sender=None)
+    with caplog.at_level("INFO"):
+        task_prerun.send(sender=None, task_id="the-id", task=worker.write_log)
+
+    assert caplog.messages == [f"Task {worker.write_log.name}[the-id] started"]
+
+
+def test_worker_refuses_to_start_where_it_cannot_write(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(sink, "check", fail)
+    with pytest.raises(SystemExit):
+        worker.prepare_worker({{ "None" if cookiecutter.sink == "stdout" }})
+
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    """Redis and a worker in earnest, if there is a Redis."""
+    try:
+        Redis.from_url(str(settings.redis_url), socket_connect_timeout=1).ping()
+    except RedisError:
+        pytest.skip(f"no Redis answers at {settings.redis_url}")
+    queue = f"test-{uuid.uuid4()}"
+    script = f"""
+from {worker.__name__} import app, write_log
+write_log.apply_async(["hello"], queue={queue!r})
+app.start(["worker", "--pool=solo", "--concurrency=1", "--queues={queue}"])
+"""
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    try:
+        assert any("succeeded" in line for line in process.stderr)
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()

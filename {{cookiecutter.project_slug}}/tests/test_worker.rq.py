@@ -1,0 +1,154 @@
+"""What becomes of tasks."""
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+
+import pytest
+from clients import work
+from fastapi.testclient import TestClient
+from redis import Redis, RedisError
+from rq import Queue, Retry, SimpleWorker
+from rq.cron import CronScheduler
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+
+from {{ cookiecutter.package_name }} import routes, scheduler, sink, tasks, worker
+from {{ cookiecutter.package_name }}.settings import settings
+
+Records = Callable[[str], list[str]]
+
+
+@pytest.fixture(autouse=True)
+def _empty_queue() -> Iterator[None]:
+    yield
+    worker.queue.connection.flushall()
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The channels that were to be written, on a sink that takes no line; retries do not wait."""
+    channels: list[str] = []
+
+    def refuse(channel: str, _lines: Iterable[str]) -> None:
+        channels.append(channel)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(sink, "write", refuse)
+    monkeypatch.setattr(routes, "RETRY", Retry(max=worker.RETRY.max))
+    return channels
+
+
+def reason(job: Job) -> str:
+    """Why a job failed."""
+    result = job.latest_result()
+    assert result
+    return str(result.exc_string)
+
+
+def test_failing_task_is_retried_and_kept(client: TestClient, attempts: list[str]) -> None:
+    client.post("/log/", params={"message": "hello"})
+
+    assert attempts == ["log"] * 4
+    (job_id,) = worker.queue.failed_job_registry.get_job_ids()
+    job = worker.queue.fetch_job(job_id)
+    assert job
+    assert job.args == ["hello"]
+    assert "No space left on device" in reason(job)
+
+
+def test_second_task_is_cancelled_if_the_first_fails(
+    client: TestClient, attempts: list[str]
+) -> None:
+    client.post("/complex-task/")
+
+    assert set(attempts) == {"task_log"}
+    assert worker.queue.deferred_job_registry.get_job_ids() == []
+    (job_id,) = worker.queue.canceled_job_registry.get_job_ids()
+    job = worker.queue.fetch_job(job_id)
+    assert job
+    assert job.func_name == f"{tasks.__name__}.send_email"
+
+
+def test_second_task_waits_for_the_retries_of_the_first(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channels: list[str] = []
+
+    def refuse_once(channel: str, _lines: Iterable[str]) -> None:
+        channels.append(channel)
+        if len(channels) == 1:
+            raise OSError("No space left on device")
+
+    monkeypatch.setattr(sink, "write", refuse_once)
+    monkeypatch.setattr(routes, "RETRY", Retry(max=1))
+    client.post("/complex-task/")
+
+    assert channels == ["task_log", "task_log", "emails"]
+
+
+def test_tasks_travel_as_json() -> None:
+    job = worker.queue.enqueue(tasks.write_log, "hello")
+
+    assert json.loads(job.data) == [f"{tasks.__name__}.write_log", None, ["hello"], {}]
+
+
+def test_state_is_validated_in_the_task() -> None:
+    job = worker.queue.enqueue(tasks.log_service_event, {}, "started")
+    work()
+
+    assert job.get_status() == JobStatus.FAILED
+    assert "service_name" in reason(job)
+
+
+def test_heartbeat_runs(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Redis, "from_url", lambda _url: worker.queue.connection)
+    monkeypatch.setattr(CronScheduler, "start", CronScheduler.enqueue_jobs)
+    scheduler.main()
+    work()
+
+    assert records("service_log") == ["[TestService] heartbeat"]
+
+
+def test_worker_runs_what_is_in_the_queue(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.queue.enqueue(tasks.write_log, "hello")
+    monkeypatch.setattr(Redis, "from_url", lambda _url: worker.queue.connection)
+    monkeypatch.setattr(worker, "Worker", SimpleWorker)
+    work_on = SimpleWorker.work
+    monkeypatch.setattr(SimpleWorker, "work", lambda self, **_: work_on(self, burst=True))
+    worker.main()
+
+    assert records("log") == ["hello"]
+
+
+def test_worker_refuses_to_start_where_it_cannot_write(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(sink, "check", fail)
+    with pytest.raises(SystemExit):
+        worker.main()
+
+    assert "No space left on device" in capsys.readouterr().err
+
+
+def test_round_trip(records: Records) -> None:
+    """A queue in Redis in earnest, if there is a Redis."""
+    redis = Redis.from_url(str(settings.redis_url), socket_connect_timeout=1)
+    try:
+        redis.ping()
+    except RedisError:
+        pytest.skip(f"no Redis answers at {settings.redis_url}")
+    queue = Queue(f"test-{uuid.uuid4()}", connection=redis, serializer=JSONSerializer)
+    try:
+        job: Job = queue.enqueue(tasks.write_log, "hello")
+        SimpleWorker([queue], connection=redis, serializer=JSONSerializer).work(burst=True)
+        job.delete()
+    finally:
+        queue.delete()
+
+    assert records("log") == ["hello"]
