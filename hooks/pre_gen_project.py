@@ -31,7 +31,7 @@ DISTRIBUTIONS_OF_ENGINE = {
     """,
     "rq": """
         arrow async-timeout blinker croniter fakeredis flask itsdangerous jinja2 markupsafe python-dateutil redis
-        redis-sentinel-url rq rq-dashboard sortedcontainers tzdata werkzeug
+        redis-sentinel-url rq rq-dashboard six sortedcontainers tzdata werkzeug
     """,
 }
 # The modules among them whose names are others than their distributions'.

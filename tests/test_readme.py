@@ -5,17 +5,18 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import venv
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from conftest import ENVIRONMENT, PROMPTS, TEMPLATE, Bake
-from serving import answers, free_port, wait_for
+from serving import Redis, free_port, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the READMEs are written for a POSIX shell")
 
@@ -28,18 +29,18 @@ def commands(readme: Path) -> list[str]:
 
 @dataclass
 class Shell:
-    """Runs commands one after the other, as a reader with two terminals would: servers go on, one at a time."""
+    """Runs commands one after the other, as a reader with several terminals would: servers go on meanwhile."""
 
     folder: Path
     environment: dict[str, str]
-    port: int = field(default_factory=free_port)
-    server: subprocess.Popen[bytes] | None = None
+    api: int = field(default_factory=free_port)
+    monitor: int = field(default_factory=free_port)
+    servers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def run(self, command: str, stdin: str = "") -> str:
         """Run a command to its end and return what it printed; fails if the command does."""
-        command = command.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
         result = subprocess.run(
-            ["bash", "-c", command],
+            ["bash", "-c", command.replace("127.0.0.1:8000", f"127.0.0.1:{self.api}")],
             cwd=self.folder,
             env=self.environment,
             input=stdin,
@@ -51,25 +52,56 @@ class Shell:
         return result.stdout
 
     def start(self, command: str, output: Path) -> None:
-        """Start a server in the place of the one before, and wait until it answers."""
-        self.stop()
-        with output.open("wb") as stdout:
-            self.server = subprocess.Popen(
+        """Start a server, in the place of one that would need the same port, and wait until it is there."""
+        kind = next(kind for kind in SERVERS if kind in command)
+        port = {"fastapi dev": self.api, "uvicorn": self.api, "flower": self.monitor, "rq-dashboard": self.monitor}.get(
+            kind
+        )
+        if port == self.api:
+            self.stop("fastapi dev")
+        ports = {
+            **dict.fromkeys(["PORT", "UVICORN_PORT"], str(self.api)),
+            **dict.fromkeys(["FLOWER_PORT", "RQ_DASHBOARD_PORT"], str(self.monitor)),
+        }
+        with output.open("ab") as stdout:
+            self.servers[kind] = subprocess.Popen(
                 ["bash", "-c", command],
                 cwd=self.folder,
-                env=self.environment | {"PORT": str(self.port), "UVICORN_PORT": str(self.port)},
+                env=self.environment | ports,
                 stdout=stdout,
                 start_new_session=True,
             )
-        wait_for(lambda: answers(f"http://127.0.0.1:{self.port}/health/ready"), command, seconds=120)
+        if port:
+            wait_for(lambda: listens(port), command, seconds=120)
 
-    def stop(self) -> None:
-        """Stop the server, and wait until the port is free again."""
-        if self.server:
-            os.killpg(self.server.pid, signal.SIGTERM)
-            self.server.wait(timeout=30)
-            wait_for(lambda: not answers(f"http://127.0.0.1:{self.port}/health/live"), "the server to stop")
-            self.server = None
+    def stop(self, kind: str) -> None:
+        """Stop a server, and wait until it is gone."""
+        if server := self.servers.pop(kind, None):
+            server.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(timeout=20)
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+# What goes on until it is stopped.
+SERVERS = (
+    "fastapi dev",
+    "uvicorn",
+    "flower",
+    "rq-dashboard",
+    ".worker worker",
+    ".worker beat",
+    ".worker",
+    ".scheduler",
+)
+
+
+def listens(port: int) -> bool:
+    """Whether something listens at a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
@@ -86,16 +118,20 @@ def shell(folder: Path, scratch: Path) -> Iterator[Shell]:
     try:
         yield shell
     finally:
-        shell.stop()
+        for kind in list(shell.servers):
+            shell.stop(kind)
 
 
 def is_server(command: str) -> bool:
-    return "fastapi dev" in command or "uvicorn " in command
+    return any(kind in command for kind in SERVERS)
 
 
 def test_template_readme(tmp_path: Path) -> None:
-    ignored = shutil.ignore_patterns(".git", ".venv", "uv.lock", "myservice", "__pycache__", ".*_cache")
-    clone = shutil.copytree(TEMPLATE, tmp_path / "clone", ignore=ignored)
+    clone = tmp_path / "clone"
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=TEMPLATE, capture_output=True, text=True, check=True)
+    for name in filter(None, tracked.stdout.split("\0")):
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(TEMPLATE / name, clone / name)
     with shell(clone, tmp_path) as terminal:
         for command in commands(TEMPLATE / "README.md"):
             if is_server(command):
@@ -116,11 +152,17 @@ def test_template_readme(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sink", PROMPTS["sink"])
-def test_project_readme(bake: Bake, tmp_path: Path, sink: str) -> None:
-    project = bake(sink=sink)
+@pytest.mark.parametrize("engine", PROMPTS["engine"])
+def test_project_readme(bake: Bake, tmp_path: Path, sink: str, engine: str) -> None:
+    project = bake(sink=sink, engine=engine)
     readme = project / "README.md"
     output = tmp_path / "output.txt"
-    with shell(project, tmp_path) as terminal:
+    with shell(project, tmp_path) as terminal, ExitStack() as stack:
+        if engine != "background":
+            redis = Redis(tmp_path)
+            stack.callback(redis.process.kill)
+            stack.callback(lambda: [terminal.stop(kind) for kind in list(terminal.servers)])
+            terminal.environment |= {"REDIS_URL": redis.url, "RQ_DASHBOARD_REDIS_URL": redis.url}
         for command in commands(readme):
             if is_server(command):
                 terminal.start(command, output)
@@ -128,16 +170,19 @@ def test_project_readme(bake: Bake, tmp_path: Path, sink: str) -> None:
             elif not command.startswith("docker "):
                 terminal.run(command)
 
-    examples = readme.read_text(encoding="utf-8").partition("\n## Examples\n")[2].partition("\n## ")[0]
-    promised = re.findall(r"`([^`]+)`,? \| `([^`]+)` \|$", examples, re.MULTILINE)
-    assert len(promised) == 5
-    for line, place in promised:
-        if sink == "file":
-            written = (project / place).read_text(encoding="utf-8").splitlines()
-        else:
-            records = [json.loads(record) for record in output.read_text(encoding="utf-8").splitlines()]
-            written = [record["line"] for record in records if record["channel"] == place]
-        assert line in written
+        examples = readme.read_text(encoding="utf-8").partition("\n## Examples\n")[2].partition("\n## ")[0]
+        promised = re.findall(r"^\|.*\| (?:and only then )?(.+?),? \| `([^`]+)` \|$", examples, re.MULTILINE)
+        promised = [(re.sub(r"[`\\]", "", line), place) for line, place in promised]
+        assert len(promised) == 5
+
+        def written(place: str) -> list[str]:
+            if sink == "file":
+                return (project / place).read_text(encoding="utf-8").splitlines()
+            lines = [line for line in output.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
+            return [record["line"] for record in map(json.loads, lines) if record["channel"] == place]
+
+        for line, place in promised:
+            wait_for(lambda line=line, place=place: line in written(place), f"{line} in {place}")
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:

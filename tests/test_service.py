@@ -1,4 +1,4 @@
-"""The contract of a generated service, seen from outside, under a real server."""
+"""The contract of a generated service, seen from outside, under a real service."""
 
 import json
 from collections.abc import Iterator
@@ -9,21 +9,21 @@ from urllib.parse import quote
 
 import pytest
 from conftest import Installed, variants
-from serving import Server, refused_start, serve, wait_for
+from serving import Service, refused_start, serve, wait_for
 
 
 @pytest.fixture
-def server(installed: Installed, tmp_path: Path) -> Iterator[Server]:
-    with serve(installed, tmp_path) as server:
-        yield server
+def service(installed: Installed, tmp_path: Path) -> Iterator[Service]:
+    with serve(installed, tmp_path) as service:
+        yield service
 
 
-def test_examples(server: Server) -> None:
+def test_examples(service: Service) -> None:
     replies = [
-        server.post("/log/?message=hello"),
-        server.post("/send-notification/ada@example.com"),
-        server.post("/complex-task/"),
-        server.post("/service-event/?event=started"),
+        service.post("/log/?message=hello"),
+        service.post("/send-notification/ada@example.com"),
+        service.post("/complex-task/"),
+        service.post("/service-event/?event=started"),
     ]
 
     assert [reply.status for reply in replies] == [200] * 4
@@ -33,42 +33,42 @@ def test_examples(server: Server) -> None:
         "Complex task scheduled",
         "Service event logged",
     ]
-    server.expect("log", "hello")
-    server.expect("task_log", "Task started")
-    server.expect(
+    service.expect("log", "hello")
+    service.expect("task_log", "Task started")
+    service.expect(
         "emails",
         "Email to ada@example.com: This is your notification content.",
         "Email to user@example.com: Your task is complete!",
     )
-    server.expect("service_log", "[MyService] started")
+    service.expect("service_log", "[MyService] started")
 
 
 def test_settings_are_followed(installed: Installed, tmp_path: Path) -> None:
-    with serve(installed, tmp_path, SERVICE_NAME="Ünï 🚀", OPERATOR_EMAIL="ops@example.com") as server:
-        server.post("/service-event/?event=x")
-        server.post("/complex-task/")
+    with serve(installed, tmp_path, SERVICE_NAME="Ünï 🚀", OPERATOR_EMAIL="ops@example.com") as service:
+        service.post("/service-event/?event=x")
+        service.post("/complex-task/")
 
-        server.expect("service_log", "[Ünï 🚀] x")
-        server.expect("emails", "Email to ops@example.com: Your task is complete!")
+        service.expect("service_log", "[Ünï 🚀] x")
+        service.expect("emails", "Email to ops@example.com: Your task is complete!")
 
 
-def test_health(server: Server) -> None:
+def test_health(service: Service) -> None:
     for path in ("/health/live", "/health/ready"):
-        reply = server.get(path)
+        reply = service.get(path)
         assert (reply.status, reply.body) == (200, {"status": "ok"})
 
 
-def test_one_line_stays_one_line(server: Server) -> None:
+def test_one_line_stays_one_line(service: Service) -> None:
     messages = ["x", "x" * 1000, "🚀" * 1000, "Grüße \"quoted\" 'twice' \\ {} %s"]
     for message in messages:
-        assert server.post(f"/log/?message={quote(message)}").status == 200
-        server.post(f"/service-event/?event={quote(message)}")
+        assert service.post(f"/log/?message={quote(message)}").status == 200
+        service.post(f"/service-event/?event={quote(message)}")
 
-    server.expect("log", *messages)
-    server.expect("service_log", *(f"[MyService] {message}" for message in messages))
+    service.expect("log", *messages)
+    service.expect("service_log", *(f"[MyService] {message}" for message in messages))
 
 
-def test_refused_requests_say_why(server: Server) -> None:
+def test_refused_requests_say_why(service: Service) -> None:
     bad_lines = ["", "x" * 1001, "two\r\nlines", *"\n\r\t\0\x0b\x0c\x1b\x1c\x1d\x1e\x1f\x7f\x80\x85\x9f\u2028\u2029"]
     no_addresses = ["nobody", "a@b", "Ada <ada@example.com>", "ada@example.com\n", " ada@example.com", "a@b.de,c@d.de"]
     refused = [
@@ -80,36 +80,37 @@ def test_refused_requests_say_why(server: Server) -> None:
     ]
 
     for field, path in refused:
-        reply = server.post(path)
+        reply = service.post(path)
         assert reply.status == 422, path
         (fault,) = reply.body["detail"]
         assert fault["loc"][-1] == field, path
         assert fault["msg"], path
-    assert [server.records(channel) for channel in ("log", "service_log", "emails")] == [[], [], []]
+    assert [service.records(channel) for channel in ("log", "service_log", "emails")] == [[], [], []]
 
 
-def test_errors_are_json(server: Server) -> None:
-    assert server.get("/nowhere").body == {"detail": "Not Found"}
-    assert server.get("/log/").body == {"detail": "Method Not Allowed"}
+def test_errors_are_json(service: Service) -> None:
+    assert service.get("/nowhere").body == {"detail": "Not Found"}
+    assert service.get("/log/").body == {"detail": "Method Not Allowed"}
 
 
 def test_lines_of_many_processes_neither_tear_nor_merge(installed: Installed, tmp_path: Path) -> None:
-    messages = [f"{number}-{'🚀' * 900}" for number in range(400)]
-    with serve(installed, tmp_path, "--workers=2") as server:
+    messages = [f"{number}-{'🚀' * 900}" for number in range(200)]
+    with serve(installed, tmp_path, "--workers=2", workers=2) as service:
         with ThreadPoolExecutor(max_workers=16) as pool:
-            statuses = list(pool.map(lambda text: server.post(f"/log/?message={quote(text)}").status, messages))
+            statuses = list(pool.map(lambda text: service.post(f"/log/?message={quote(text)}").status, messages))
 
         assert statuses == [200] * len(messages)
-        wait_for(lambda: len(server.records("log")) >= len(messages), "every line")
-        assert sorted(server.records("log")) == sorted(messages)
+        wait_for(lambda: len(service.records("log")) >= len(messages), "every line")
+        assert sorted(service.records("log")) == sorted(messages)
 
 
+@pytest.mark.parametrize("installed", variants(engines=["background"]), indirect=True)
 def test_terminated_server_finishes_what_it_accepted(installed: Installed, tmp_path: Path) -> None:
-    with serve(installed, tmp_path) as server:
+    with serve(installed, tmp_path) as service:
         for number in range(50):
-            server.post(f"/log/?message={number}")
+            service.post(f"/log/?message={number}")
 
-    assert server.records("log") == [str(number) for number in range(50)]
+    assert service.records("log") == [str(number) for number in range(50)]
 
 
 @pytest.mark.parametrize(("variable", "value"), [("OPERATOR_EMAIL", "nobody"), ("SERVICE_NAME", "x" * 81)])
@@ -121,6 +122,7 @@ def test_bad_setting_stops_the_start(installed: Installed, tmp_path: Path, varia
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("installed", variants(["file"], ["background"]), indirect=True)
 def test_bad_setting_stops_several_processes(installed: Installed, tmp_path: Path) -> None:
     _, said = refused_start(installed, tmp_path, "--workers=2", OPERATOR_EMAIL="nobody")
 
@@ -144,31 +146,32 @@ def test_unwritable_log_dir_stops_the_start(installed: Installed, tmp_path: Path
 
 @of_files
 def test_readiness_follows_log_dir(installed: Installed, tmp_path: Path) -> None:
-    with serve(installed, tmp_path) as server:
-        for file in server.log_dir.iterdir():
+    with serve(installed, tmp_path) as service:
+        for file in service.log_dir.iterdir():
             file.unlink()
-        server.log_dir.rmdir()
-        server.log_dir.touch()
-        reply = server.get("/health/ready")
+        service.log_dir.rmdir()
+        service.log_dir.touch()
+        reply = service.get("/health/ready")
         assert (reply.status, reply.body) == (503, {"detail": "Records cannot be written"})
-        assert server.get("/health/live").status == 200
+        assert service.get("/health/live").status == 200
 
-        server.log_dir.unlink()
-        assert server.get("/health/ready").status == 200
-        server.post("/log/?message=back")
-        server.expect("log", "back")
+        service.log_dir.unlink()
+        assert service.get("/health/ready").status == 200
+        service.post("/log/?message=back")
+        service.expect("log", "back")
 
 
 @of_stdout
 def test_standard_output_carries_records_alone(installed: Installed, tmp_path: Path) -> None:
-    with serve(installed, tmp_path) as server:
-        server.post("/log/?message=hello")
-        server.get("/nowhere")
+    with serve(installed, tmp_path) as service:
+        service.post("/log/?message=hello")
+        service.get("/nowhere")
+        service.expect("log", "hello")
 
-    (line,) = server.output
+    (line,) = [line for process in service.processes for line in process.output]
     record = json.loads(line)
     assert record == {"time": record["time"], "channel": "log", "line": "hello"}
     time = datetime.fromisoformat(record["time"])
     assert time.utcoffset() == timedelta(0)
     assert datetime.now(UTC) - time < timedelta(minutes=1)
-    assert "GET /nowhere" in server.errors.read_text(encoding="utf-8")
+    assert "GET /nowhere" in service.server.said()

@@ -93,7 +93,7 @@ def test_worker_refuses_to_start_where_it_cannot_write(
 
     monkeypatch.setattr(sink, "check", fail)
     with pytest.raises(SystemExit):
-        worker.prepare_worker({{ "None" if cookiecutter.sink == "stdout" }})
+        worker.prepare_worker()
 
     assert "No space left on device" in capsys.readouterr().err
 

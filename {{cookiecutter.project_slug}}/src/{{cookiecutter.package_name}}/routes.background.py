@@ -26,7 +26,7 @@ async def log(
 
 
 @router.post(
-    "/send-notification/{email:path}",
+    "/send-notification/{email}",
     summary="Send a notification",
     responses=scheduling_responses("Notification scheduled for ada@example.com"),
 )

@@ -1,6 +1,9 @@
 """The Celery application: the service hands its tasks to it, and workers run them."""
 
 import logging
+{% if cookiecutter.sink == "stdout" %}
+import sys
+{% endif %}
 from typing import Any
 
 from celery import Celery, Task
@@ -97,15 +100,15 @@ def connect() -> None:
 
 
 @celeryd_init.connect
-def prepare_worker({{ "instance: Any, " if cookiecutter.sink == "stdout" }}**_: object) -> None:
+def prepare_worker(**_: object) -> None:
     """Refuse to start a worker that could not write records."""
     try:
         sink.check()
     except OSError as error:
         refuse_to_start(f"records cannot be written: {error}")
 {% if cookiecutter.sink == "stdout" %}
-    # Celery's banner would go where the records go.
-    instance.quiet = True
+    # Celery greets and takes its leave on standard output, which belongs to the records.
+    sys.__stdout__ = sys.__stderr__  # type: ignore[misc]
 {% endif %}
 
 

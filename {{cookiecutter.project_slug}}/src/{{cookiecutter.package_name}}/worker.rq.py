@@ -59,11 +59,11 @@ def main() -> None:
         serializer=JSONSerializer,
         exception_handlers=[cancel_dependents],
         work_horse_killed_handler=cancel_dependents,
-        # What a killed worker held is retried once nobody has vouched for it for 70 seconds (60 more
-        # than the monitoring interval), and an idle worker has looked, which it does every 45.
+        # What a killed worker held is retried when nobody has vouched for it for 70 seconds, 60 more
+        # than the monitoring interval, and an idle worker has looked, as it does every 15.
         job_monitoring_interval=10,
-        maintenance_interval=30,
-        worker_ttl=60,
+        maintenance_interval=15,
+        worker_ttl=30,
     )
     # The scheduler is what retries wait in.
     worker.work(with_scheduler=True)
