@@ -65,10 +65,15 @@ class Installed:
         """The path of a program in the project's environment."""
         return str(self.path / ".venv" / ("Scripts" if sys.platform == "win32" else "bin") / name)
 
-    def run(self, *command: str) -> str:
+    def run(self, *command: str, **environment: str) -> str:
         """Run a tool in the project's environment and return what it printed; fails if the tool does."""
         result = subprocess.run(
-            ["uv", "run", *command], cwd=self.path, env=ENVIRONMENT, capture_output=True, text=True, encoding="utf-8"
+            ["uv", "run", *command],
+            cwd=self.path,
+            env=ENVIRONMENT | environment,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
         )
         assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}{result.stderr}"
         return result.stdout

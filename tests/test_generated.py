@@ -5,11 +5,24 @@ from pathlib import Path
 
 import pytest
 from conftest import Installed, generate, variants
+from serving import Redis
 
 
 @pytest.mark.parametrize("tool", ["pytest", "mypy", "ruff check --no-fix", "ruff format --check"])
 def test_tool_passes(installed: Installed, tool: str) -> None:
     installed.run(*tool.split())
+
+
+@pytest.mark.parametrize("installed", variants(engines=["celery", "rq"]), indirect=True)
+def test_round_trip_runs_where_redis_answers(installed: Installed, tmp_path: Path) -> None:
+    redis = Redis(tmp_path)
+    try:
+        said = installed.run("pytest", "--no-cov", "-k", "round_trip", REDIS_URL=redis.url)
+    finally:
+        redis.process.kill()
+
+    assert "1 passed" in said
+    assert "skipped" not in said
 
 
 def test_clients_see_the_same_service_whatever_was_chosen(tmp_path: Path) -> None:

@@ -42,5 +42,5 @@ def test_work_that_cannot_be_handed_over_is_refused(
     response = TestClient(app).post(path)
 
     assert response.status_code == 503
-    assert response.json() == {"detail": "The work cannot be handed over now; nothing is scheduled"}
+    assert response.json() == {"detail": "The work could not be handed over; try again later"}
     assert int(response.headers["Retry-After"]) > 0

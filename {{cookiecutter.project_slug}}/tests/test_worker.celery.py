@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.exceptions import Reject
 from celery.signals import setup_logging, task_prerun
+from clients import break_broker
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 from redis import Redis, RedisError
@@ -52,6 +54,19 @@ def test_failing_task_is_retried_and_kept(
 
     assert attempts == ["log"] * 4
     assert [(task["args"], task["queue"]) for task in kept] == [(("hello",), "failed")]
+
+
+def test_retry_that_redis_does_not_take_is_handed_out_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    break_broker(monkeypatch)
+    worker.write_log.push_request(id="the-id", called_directly=False, is_eager=False, retries=0)
+
+    with pytest.raises(Reject) as rejection:
+        worker.write_log.retry(exc=OSError())
+    worker.write_log.pop_request()
+
+    assert "requeue=True" in repr(rejection.value)
 
 
 def test_second_task_does_not_run_if_the_first_fails(

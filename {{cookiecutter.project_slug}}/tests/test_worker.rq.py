@@ -70,6 +70,16 @@ def test_second_task_is_cancelled_if_the_first_fails(
     assert job.func_name == f"{tasks.__name__}.send_email"
 
 
+def test_requeued_task_may_fail_again(client: TestClient, attempts: list[str]) -> None:
+    client.post("/complex-task/")
+    (job_id,) = worker.queue.failed_job_registry.get_job_ids()
+    worker.queue.failed_job_registry.requeue(job_id)
+    work()
+
+    assert attempts == ["task_log"] * 5
+    assert worker.queue.failed_job_registry.get_job_ids() == [job_id]
+
+
 def test_second_task_waits_for_the_retries_of_the_first(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -80,3 +81,18 @@ def test_cancelled_task_takes_no_other_with_it(held_sink: HeldSink) -> None:
     assert isinstance(a, asyncio.CancelledError)
     assert b is None
     assert held_sink.batches == [["first"], ["a", "b"]]
+
+
+def test_loops_do_not_wait_for_each_other(held_sink: HeldSink) -> None:
+    def run(line: str) -> None:
+        asyncio.run(asyncio.wait_for(writer.write("log", line), timeout=10))
+
+    with ThreadPoolExecutor() as pool:
+        loops = [pool.submit(run, line) for line in ("a", "b")]
+        while len(held_sink.batches) < len(loops):
+            assert not any(loop.done() for loop in loops)
+        held_sink.released.set()
+        for loop in loops:
+            loop.result()
+
+    assert sorted(held_sink.batches) == [["a"], ["b"]]

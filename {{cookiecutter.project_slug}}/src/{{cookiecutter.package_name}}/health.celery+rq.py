@@ -23,7 +23,7 @@ async def live() -> Health:
     responses={503: {"model": Problem, "description": "Background tasks cannot do their work"}},
 )
 def ready() -> Health:
-    """Answers 200 while background tasks can write their records."""
+    """Answers 200 while records can be written and tasks be handed over."""
     try:
         sink.check()
     except OSError as error:

@@ -49,7 +49,7 @@ async def not_handed_over(_request: Request, error: Exception) -> JSONResponse:
     """Ask the client to come back when Redis does."""
     logger.warning("Not handed over: %s", error)
     return JSONResponse(
-        {"detail": "The work cannot be handed over now; nothing is scheduled"},
+        {"detail": "The work could not be handed over; try again later"},
         status_code=503,
         headers={"Retry-After": "5"},
     )

@@ -72,7 +72,7 @@ def scheduling_responses(message: str) -> dict[int | str, dict[str, Any]]:
         },
         503: {
             "model": Problem,
-            "description": "The work cannot be handed over now; nothing is scheduled",
+            "description": "The work could not be handed over; try again later",
             "headers": {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}},
         },
     }

@@ -17,9 +17,9 @@ class ReliableCronJob(CronJob):
     """A job whose runs travel as JSON and are retried, neither of which RQ's own can be told."""
 
     def enqueue(self, connection: Redis) -> Job:
-        """Put one run of the job into its queue."""
-        queue = Queue(self.queue_name, connection=connection, serializer=JSONSerializer)
-        return queue.enqueue(self.func_name, *self.args, retry=RETRY)
+        """Put one run of the job into its queue; it expires if no worker comes before the next."""
+        target = Queue(self.queue_name, connection=connection, serializer=JSONSerializer)
+        return target.enqueue(self.func_name, *self.args, retry=RETRY, ttl=self.interval)
 
 
 def main() -> None:

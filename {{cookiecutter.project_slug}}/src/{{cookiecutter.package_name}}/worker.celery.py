@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from celery import Celery, Task
+from celery.exceptions import Reject
 from celery.signals import celeryd_init, setup_logging, task_prerun
 from kombu.exceptions import OperationalError as BrokerError
 from redis import Redis
@@ -25,13 +26,20 @@ logger = logging.getLogger(__name__)
 class ReliableTask(Task[Any, Any]):
     """A task that is tried four times; if it fails for good, it waits in the queue `failed`.
 
-    Look at the cause, then have it done: `celery -A {{ cookiecutter.package_name }}.worker worker -Q failed`.
+    Look at the cause, then have a worker of that queue do it, as the README says.
     """
 
     autoretry_for = (Exception,)
     max_retries = 3
     retry_backoff = 5  # seconds before the first retry, and twice as long before each further one
     retry_jitter = False
+
+    def retry(self, *args: Any, **kwargs: Any) -> Any:
+        """Try again later. If Redis does not take the retry, have the task handed out again."""
+        try:
+            return super().retry(*args, **kwargs)
+        except Reject as rejection:
+            raise Reject(str(rejection), requeue=True) from rejection
 
     def on_failure(
         self, _exc: object, task_id: str, args: Any, kwargs: Any, _einfo: object
@@ -51,7 +59,7 @@ app.conf.update(
     # A task is struck off when it is done, not when it is begun: if its process dies, it is done again.
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    # A process holds no other task than the one that it runs, so that a restart keeps their order.
+    # A process holds no other task than the one that it runs, so a killed one delays few.
     worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,
     broker_transport_options={
@@ -60,20 +68,16 @@ app.conf.update(
         # Look every 10 seconds, not every 100.
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
-        # A request waits for Redis at most three times as long as this.
-        "socket_connect_timeout": 0.75,
-        "socket_timeout": 0.75,
+        # A request waits for Redis three times as long at most, then gives up.
+        "socket_connect_timeout": 0.5,
+        "socket_timeout": 0.5,
     },
     task_publish_retry_policy={"max_retries": 1, "interval_start": 0},
+    # One connection for each thread that FastAPI may run an endpoint in, so that none waits for another.
+    broker_pool_limit=40,
+    broker_connection_max_retries=None,
     # Keeps the schedule in memory; the default keeps it in a file.
     beat_scheduler="celery.beat:Scheduler",
-    beat_schedule={
-        "heartbeat": {
-            "task": "{{ cookiecutter.package_name }}.tasks.log_service_event",
-            "schedule": settings.heartbeat_interval,
-            "args": ({"service_name": settings.service_name}, "heartbeat"),
-        },
-    },
 )
 
 # Asks whether Redis answers; Celery's own connections take longer to tell.
@@ -88,6 +92,16 @@ write_log = app.task(tasks.write_log)
 send_email = app.task(tasks.send_email)
 log_service_event = app.task(tasks.log_service_event)
 
+app.conf.beat_schedule = {
+    "heartbeat": {
+        "task": log_service_event.name,
+        "schedule": settings.heartbeat_interval,
+        "args": ({"service_name": settings.service_name}, "heartbeat"),
+        # Heartbeats that no worker was there for are not made up for.
+        "options": {"expires": settings.heartbeat_interval},
+    },
+}
+
 
 def connect() -> None:
     """Have all ready that the next task needs; raises BrokerError if Redis does not answer."""
@@ -101,11 +115,16 @@ def connect() -> None:
 
 @celeryd_init.connect
 def prepare_worker(**_: object) -> None:
-    """Refuse to start a worker that could not write records."""
+    """Refuse to start a worker that could not write records, and give others patience with Redis.
+
+    Nobody waits for a worker. If it gave up as fast as a request does, it could lose a retry.
+    """
     try:
         sink.check()
     except OSError as error:
         refuse_to_start(f"records cannot be written: {error}")
+    app.conf.broker_transport_options |= {"socket_connect_timeout": 5, "socket_timeout": 10}
+    app.conf.task_publish_retry_policy = {"max_retries": 20, "interval_max": 2}
 {% if cookiecutter.sink == "stdout" %}
     # Celery greets and takes its leave on standard output, which belongs to the records.
     sys.__stdout__ = sys.__stderr__  # type: ignore[misc]

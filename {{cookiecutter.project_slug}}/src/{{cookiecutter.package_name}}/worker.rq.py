@@ -38,11 +38,12 @@ def connect() -> None:
 
 
 def cancel_dependents(job: Job, *_: object) -> None:
-    """Cancel what was to follow a job that has failed for good; RQ would let it wait for ever."""
+    """Cancel what was to follow a job that has failed for good; RQ would let it wait forever."""
     if job.should_retry:
         return
     for dependent in Job.fetch_many(job.dependent_ids, job.connection, serializer=JSONSerializer):
-        if dependent:
+        # It may be cancelled already: the job may have failed before, and been requeued by hand.
+        if dependent and not dependent.is_canceled:
             dependent.cancel()
 
 

@@ -10,8 +10,12 @@ from collections import defaultdict
 from . import sink
 from .models import Channel
 
-_waiting: defaultdict[Channel, list[tuple[str, asyncio.Future[None]]]] = defaultdict(list)
-_writers: dict[Channel, asyncio.Task[None]] = {}
+# What waits belongs to the event loop that it waits in; a service has one, its tests have many.
+Stream = tuple[asyncio.AbstractEventLoop, Channel]
+Entry = tuple[str, asyncio.Future[None]]
+
+_waiting: defaultdict[Stream, list[Entry]] = defaultdict(list)
+_writers: dict[Stream, asyncio.Task[None]] = {}
 
 
 async def write(channel: Channel, line: str) -> None:
@@ -20,22 +24,25 @@ async def write(channel: Channel, line: str) -> None:
     Raises what the sink raised, an OSError as a rule, if the write that `line` was part of failed. A
     task that is cancelled while it waits may still find its line written.
     """
-    written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    _waiting[channel].append((line, written))
-    if channel not in _writers:
-        _writers[channel] = asyncio.create_task(_write_waiting(channel))
+    loop = asyncio.get_running_loop()
+    stream = loop, channel
+    written = loop.create_future()
+    _waiting[stream].append((line, written))
+    if stream not in _writers:
+        _writers[stream] = asyncio.create_task(_write_waiting(stream))
     await written
 
 
-async def _write_waiting(channel: Channel) -> None:
+async def _write_waiting(stream: Stream) -> None:
+    _, channel = stream
     try:
-        while batch := _waiting.pop(channel, None):
+        while batch := _waiting.pop(stream, None):
             await _write_batch(channel, batch)
     finally:
-        del _writers[channel]
+        del _writers[stream]
 
 
-async def _write_batch(channel: Channel, batch: list[tuple[str, asyncio.Future[None]]]) -> None:
+async def _write_batch(channel: Channel, batch: list[Entry]) -> None:
     failure = None
     try:
         await asyncio.to_thread(sink.write, channel, [line for line, _ in batch])
