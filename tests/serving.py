@@ -230,7 +230,8 @@ class Service:
         """The lines that have reached a channel."""
         if self.project.sink == "file":
             file = self.log_dir / f"{channel}.txt"
-            return file.read_bytes().decode().split("\n")[:-1] if file.is_file() else []
+            # What follows the last newline is a line that is being written.
+            return [line.decode() for line in file.read_bytes().split(b"\n")[:-1]] if file.is_file() else []
         writers = self.processes if self.project.engine == "background" else self.processes[1:]
         parsed = [json.loads(line) for process in writers for line in list(process.output) if line.startswith("{")]
         return [record["line"] for record in parsed if record["channel"] == channel]
