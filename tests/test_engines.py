@@ -204,7 +204,7 @@ def test_requests_are_refused_while_redis_hangs(service: Service) -> None:
         assert reply.status == 503
         assert reply.seconds < 3
     assert all(int(reply.headers["Retry-After"]) > 0 for reply in hung)
-    assert max(reply.seconds for reply in live) < 0.5
+    assert max(reply.seconds for reply in live) < 1
     wait_for(lambda: service.get("/health/ready").status == 200, "the service to recover")
     assert service.post("/log/?message=after").status == 200
     wait_for(lambda: "after" in service.records("log"), "the line")
@@ -243,13 +243,16 @@ def test_worker_outlives_redis(service: Service) -> None:
     wait_for(lambda: "onnect" in worker.said(), "the worker to notice")
     service.redis.start()
     wait_for(lambda: service.get("/health/ready").status == 200, "the service to recover")
-    if not worker.runs():
-        # RQ's worker ends if Redis goes away between two steps of a task; compose starts it again.
-        assert service.project.engine == "rq"
-        service.start_worker()
     service.post("/log/?message=after")
 
-    wait_for(lambda: "after" in service.records("log"), "the line")
+    def arrived() -> bool:
+        # RQ's worker ends if Redis goes away between two steps of a task; compose starts it again, as here.
+        if not service.processes[-1].runs():
+            assert service.project.engine == "rq"
+            service.start_worker()
+        return "after" in service.records("log")
+
+    wait_for(arrived, "the line")
 
 
 def test_service_starts_without_redis(service: Service) -> None:
@@ -277,7 +280,7 @@ def test_first_request_is_not_slower(service: Service) -> None:
     others = sorted(service.post("/log/?message=other").seconds for _ in range(20))
 
     print(f"{service.project.engine}: first {first * 1000:.0f} ms, others {others[10] * 1000:.0f} ms")
-    assert first < 0.2
+    assert first < 0.4
 
 
 def test_worker_refuses_to_start_where_it_cannot_write(service: Service) -> None:
