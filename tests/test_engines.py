@@ -121,8 +121,8 @@ def test_worker_logs_what_happens_to_tasks(service: Service) -> None:
     service.post("/log/?message=hello")
     service.expect("log", "hello")
     task = observed.begun()[0][1]
-    ends = {"celery": f"[{task}] succeeded in", "rq": f"Job OK ({task})"}
-    starts = {"celery": f"[{task}] started", "rq": f"write_log('hello') ({task})"}
+    ends = {"celery": f"[{task}] succeeded in", "rq": f"Successfully completed job {task} in"}
+    starts = {"celery": f"[{task}] started", "rq": f"default: {task}"}
 
     wait_for(lambda: ends[service.project.engine] in worker.said(), "the end in the log")
     assert starts[service.project.engine] in worker.said()

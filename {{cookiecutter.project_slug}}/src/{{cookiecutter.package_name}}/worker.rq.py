@@ -15,11 +15,11 @@ from .settings import refuse_to_start, settings
 
 __all__ = ["RETRY", "BrokerError", "connect", "queue"]
 
-# A task that fails is tried three times more, after so many seconds each; then it is kept, with the
-# reason, in RQ's registry of failed jobs: look at the cause, and have it done by `rq requeue --all`.
+# A task that fails is tried three times more, after so many seconds each; then it is kept, with its
+# reason, in RQ's registry of failed jobs: see to the cause, and have it done by `rq requeue --all`.
 RETRY = Retry(max=3, interval=[5, 10, 20])
 
-# JSON, on both sides: with RQ's default, whoever can write to Redis could have workers run any code.
+# JSON on both sides: with RQ's default, whoever can write to Redis could have workers run anything.
 queue = Queue(
     serializer=JSONSerializer,
     # A request waits for Redis one second at most, and does not try again.
@@ -60,6 +60,8 @@ def main() -> None:
         serializer=JSONSerializer,
         exception_handlers=[cancel_dependents],
         work_horse_killed_handler=cancel_dependents,
+        # By their ids: else RQ logs the arguments of tasks too, and their durations without an id.
+        log_job_description=False,
         # What a killed worker held is retried when nobody has vouched for it for 70 seconds, 60 more
         # than the monitoring interval, and an idle worker has looked, as it does every 15.
         job_monitoring_interval=10,
