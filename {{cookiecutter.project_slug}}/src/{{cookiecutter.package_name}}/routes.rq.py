@@ -11,7 +11,7 @@ from .worker import RETRY, queue
 
 router = APIRouter(tags=["background tasks"])
 
-# Endpoints are plain functions, which FastAPI runs in threads: to hand over a task may take a while.
+# Endpoints are plain functions, which FastAPI runs in threads, as handing over may take a while.
 
 
 @router.post(

@@ -33,7 +33,7 @@ def write(channel: Channel, lines: Iterable[str]) -> None:
     """
     data = "".join(f"{line}\n" for line in lines).encode()
     with _open_for_append(channel) as file:
-        # Others must not append before a write that failed in the middle is undone. Closing unlocks.
+        # Nobody may append before a write that failed in the middle is undone. Closing unlocks.
         if sys.platform != "win32":
             fcntl.flock(file, fcntl.LOCK_EX)
         end = file.seek(0, os.SEEK_END)

@@ -56,7 +56,7 @@ app.conf.update(
     task_serializer="json",
     # Nobody asks for results.
     task_ignore_result=True,
-    # A task is struck off when it is done, not when it is begun: if its process dies, it is done again.
+    # A task is struck off when it is done, not when it begins: if its process dies, it runs again.
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     # A process holds no other task than the one that it runs, so a killed one delays few.
@@ -73,7 +73,7 @@ app.conf.update(
         "socket_timeout": 0.5,
     },
     task_publish_retry_policy={"max_retries": 1, "interval_start": 0},
-    # One connection for each thread that FastAPI may run an endpoint in, so that none waits for another.
+    # One connection for each thread that FastAPI runs endpoints in, so that none waits for another.
     broker_pool_limit=40,
     broker_connection_max_retries=None,
     # Keeps the schedule in memory; the default keeps it in a file.

@@ -62,8 +62,8 @@ def main() -> None:
         work_horse_killed_handler=cancel_dependents,
         # By their ids: else RQ logs the arguments of tasks too, and their durations without an id.
         log_job_description=False,
-        # What a killed worker held is retried when nobody has vouched for it for 70 seconds, 60 more
-        # than the monitoring interval, and an idle worker has looked, as it does every 15.
+        # What a killed worker held is retried once nobody has vouched for it for 70 seconds (60 more
+        # than the monitoring interval) and an idle worker has looked, as it does every 15.
         job_monitoring_interval=10,
         maintenance_interval=15,
         worker_ttl=30,

@@ -21,8 +21,8 @@ _writers: dict[Stream, asyncio.Task[None]] = {}
 async def write(channel: Channel, line: str) -> None:
     """Return once the operating system has `line`.
 
-    Raises what the sink raised, an OSError as a rule, if the write that `line` was part of failed. A
-    task that is cancelled while it waits may still find its line written.
+    Raises what the sink raised, an OSError as a rule, if the write that `line` was part of failed.
+    A task that is cancelled while it waits may still find its line written.
     """
     loop = asyncio.get_running_loop()
     stream = loop, channel
