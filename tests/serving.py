@@ -160,6 +160,8 @@ class Redis:
             *("--bind", "127.0.0.1"),
             *("--save", ""),
             *("--appendonly", "yes"),
+            # What has been answered outlives a kill; by default, the last second need not.
+            *("--appendfsync", "always"),
         ]
         self.process = Process(command, self.folder, ENVIRONMENT, self.folder / "redis.txt")
         wait_for(self._listens, "Redis to listen")

@@ -171,7 +171,7 @@ def test_task_that_fails_for_good_is_kept(service: Service) -> None:
     wait_for(lambda: redis.command(*count) == ":1", "the task to fail for good", seconds=90)
 
     # 5, 10 and 20 seconds apart.
-    assert worker.said().count("Is a directory") >= 4
+    wait_for(lambda: worker.said().count("Is a directory") >= 4, "four attempts in the log")
     assert service.records("emails") == []
     assert redis.command("ZCARD", "rq:deferred:default") == ":0"
     assert redis.command("LLEN", "celery") == redis.command("LLEN", "rq:queue:default") == ":0"
