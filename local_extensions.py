@@ -3,8 +3,10 @@
 import json
 import re
 import runpy
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cookiecutter.exceptions import FailedHookException
 from jinja2 import Environment
@@ -26,11 +28,13 @@ def python_string(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Return `text` so that Markdown shows it as it is, also in a cell of a table."""
-    return re.sub(r"([\\`*_\[\]<>#|&~])", r"\\\1", text)
+    """Return `text` so that Markdown shows it as it is, in a paragraph, a heading or a cell of a table."""
+    text = re.sub(r"([\\`*_\[\]<>#|&~$])", r"\\\1", text.strip())
+    # What would make a list of a paragraph that begins with it.
+    return re.sub(r"^(\d*)([-+.)])", r"\1\\\2", text)
 
 
-def refuse_faults(answers: Mapping[str, str]) -> str:
+def refuse_faults(answers: Mapping[str, Any]) -> str:
     """Return nothing if the answers can be used; raises FailedHookException, with a line for each that cannot.
 
     `hooks/pre_gen_project.py` asks again, because answers that are replayed do not come through here. But it runs in
@@ -42,10 +46,22 @@ def refuse_faults(answers: Mapping[str, str]) -> str:
 
 
 class Answers(Extension):
-    """Adds the filters above to every file of the template and to `cookiecutter.json`."""
+    """Adds the filters above to every file of the template and to `cookiecutter.json`, and keeps answers text."""
 
     def __init__(self, environment: Environment) -> None:
         """Make the filters known to `environment`."""
         super().__init__(environment)
         for function in (quoted, python_string, markdown, refuse_faults):
             environment.filters[function.__name__] = function
+        # cruft renders two versions of the template in one process: each is to import a module of its own.
+        sys.modules.pop(__name__, None)
+
+    def preprocess(self, source: str, name: str | None, _filename: str | None = None) -> str:
+        """Return `source` with its braces made text, if it is an answer; else as it is.
+
+        Cookiecutter runs the answers of a command line, of a file and of an update as templates. Those of this
+        template have a file name, or speak of `cookiecutter`, as an answer that was meant as one does, too.
+        """
+        if name is None and "cookiecutter" not in source:
+            return re.sub(r"\{(?=[{%#])", "{{ '{' }}", source)
+        return source

@@ -8,6 +8,10 @@ import json
 import keyword
 import re
 import sys
+import unicodedata
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 # Answers arrive as JSON in a raw string: valid Python also before rendering, and nothing in them is ever executed.
 ANSWERS = r"""
@@ -36,6 +40,17 @@ DISTRIBUTIONS_OF_ENGINE = {
 }
 # The modules among them whose names are others than their distributions'.
 MODULES = "_pytest _yaml dateutil dns dotenv markdown_it mypyc opentelemetry py yaml"
+# The modules of a service's tests, which find each other by these names.
+TEST_MODULES = """
+    clients conftest test_health test_main test_routes test_settings test_sink test_tasks test_worker test_writer tests
+"""
+# What is a keyword, or a module of the standard library, in some of the Pythons that a service may run on, but perhaps
+# not in the one that runs this: https://docs.python.org/3/whatsnew/
+KEYWORDS = "type"
+STANDARD_MODULES = """
+    aifc annotationlib asynchat asyncore audioop cgi cgitb chunk compression crypt distutils imghdr imp lib2to3 mailcap
+    msilib nis nntplib ossaudiodev pipes smtpd sndhdr sitecustomize spwd sunau telnetlib test usercustomize uu xdrlib
+"""
 # Windows keeps these for devices, whatever their case: https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 DEVICES = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)})
 
@@ -46,7 +61,10 @@ UNPRINTABLE = re.compile(
     + "".join(chr((plane << 16) + last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
     + "]"
 )
-EMAIL = re.compile(r"""[^\s@<>()\[\],;:\\"]+@[^\s@<>()\[\],;:\\".]+(\.[^\s@<>()\[\],;:\\".]+)+""")
+# An atom and a label, with letters of any script: https://www.rfc-editor.org/rfc/rfc5322#section-3.2.3 and rfc1035
+ATOM = r"""[^\s@<>()\[\],;:\\".]+"""
+LABEL = r"[^\W_](?:[^\W_]|-)*(?<!-)"
+EMAIL = re.compile(r"(?=.{1,64}@)" + rf"{ATOM}(?:\.{ATOM})*@{LABEL}(?:\.{LABEL})+")
 
 
 def text_fault(value: str, longest: int | None = None) -> str | None:
@@ -80,15 +98,22 @@ def package_fault(name: str, engine: str) -> str | None:
     """What is wrong with the name to import the service by, or None."""
     if not name.isidentifier():
         return "must be a Python identifier: letters, digits and _, no digit first"
-    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+    # https://docs.python.org/3/reference/lexical_analysis.html#identifiers
+    if name != (read := unicodedata.normalize("NFKC", name)):
+        return f"must be written as Python reads it: {json.dumps(read, ensure_ascii=False)}"
+    if len(name.encode()) > 40:
+        return f"must take at most 40 bytes, and takes {len(name.encode())}"
+    if name.startswith("__"):
+        return "must not start with __, which Python keeps for itself"
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in KEYWORDS.split():
         return "is a keyword of Python"
     # Lower case, because some file systems do not tell `JSON` from `json`.
-    if name.lower() in {"test", *(module.lower() for module in sys.stdlib_module_names)}:
+    if name.lower() in {*STANDARD_MODULES.split(), *(module.lower() for module in sys.stdlib_module_names)}:
         return "is a module of Python's standard library"
     if name.lower() in {*MODULES.split(), *(name.replace("-", "_") for name in distributions(engine))}:
         return "is the name of a package that the service depends on"
-    if name.lower() in {"tests", "conftest"}:
-        return "is what pytest imports the tests by"
+    if name.lower() in TEST_MODULES.split():
+        return "is the name of a module of the service's tests"
     if name.lower() in DEVICES:
         return "is the name of a device on Windows"
     return None
@@ -102,22 +127,42 @@ def email_fault(address: str) -> str | None:
     return fault
 
 
-def faults(answers: dict[str, str]) -> list[str]:
+def faults(answers: dict[str, Any]) -> list[str]:
     """One line for each answer that cannot be used: which prompt, what was given, what is allowed."""
+    engine = answers["engine"]
     checks = {
-        "project_name": text_fault(answers["project_name"], longest=80),
-        "project_slug": slug_fault(answers["project_slug"], answers["engine"]),
-        "package_name": package_fault(answers["package_name"], answers["engine"]),
-        "description": text_fault(answers["description"]),
-        "author_name": text_fault(answers["author_name"]),
-        "author_email": email_fault(answers["author_email"]),
+        "project_name": partial(text_fault, longest=80),
+        "project_slug": partial(slug_fault, engine=engine),
+        "package_name": partial(package_fault, engine=engine),
+        "description": text_fault,
+        "author_name": text_fault,
+        "author_email": email_fault,
     }
-    return [f"{prompt}: {json.dumps(answers[prompt])} {fault}" for prompt, fault in checks.items() if fault]
+    lines = []
+    for prompt, check in checks.items():
+        answer = answers[prompt]
+        # A file of answers can hold nothing after the colon, or `yes`.
+        fault = check(answer) if isinstance(answer, str) else "must be a text; quote it if it is one"
+        if fault:
+            lines.append(f"{prompt}: {json.dumps(answer)} {fault}")
+    return lines
+
+
+def folder_fault(folder: Path) -> str | None:
+    """What is wrong with the folder that the project goes to, or None.
+
+    Cookiecutter can write over what is there (`--overwrite-if-exists`), but then nobody knew which files are whose.
+    """
+    if any(folder.iterdir()):
+        return f"{folder.name}: the folder holds files already; generate elsewhere, or have cruft update the project"
+    return None
 
 
 def main() -> int:
     """Print every fault to standard error; returns 1 if there is one, else 0."""
     found = faults(json.loads(ANSWERS))
+    if fault := folder_fault(Path.cwd()):
+        found.append(fault)
     for line in found:
         print(line, file=sys.stderr)
     return 1 if found else 0

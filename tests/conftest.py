@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
 from cookiecutter.main import cookiecutter
+from jinja2 import Environment
 
 TEMPLATE = Path(__file__).parents[1]
 PROMPTS: dict[str, Any] = {
@@ -24,7 +27,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "VIR
 Bake = Callable[..., Path]
 
 
-def generate(folder: Path, **answers: Any) -> Path:
+def generate(folder: Path, template: Path = TEMPLATE, **answers: Any) -> Path:
     """Generate a project below `folder`, touching nothing outside of it, and return the project's path.
 
     Raises KeyError for a prompt that does not exist: Cookiecutter itself would ignore the answer.
@@ -38,13 +41,39 @@ def generate(folder: Path, **answers: Any) -> Path:
         encoding="utf-8",
     )
     project = cookiecutter(
-        str(TEMPLATE),
+        str(template),
         no_input=True,
         extra_context=answers,
         output_dir=str(folder / "projects"),
         config_file=str(config),
     )
     return Path(project)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Cookiecutter and uv leave temporary files behind: here they go where pytest tidies up."""
+    folder = str(tmp_path_factory.mktemp("temporary"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", folder)
+        patch.setitem(ENVIRONMENT, "TMPDIR", folder)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _templates_compiled_once() -> Iterator[None]:
+    """Thousands of projects are made of the same files, in Jinja environments of the same settings."""
+    compile_template = Environment.compile
+    compiled: dict[tuple[str | None, ...], CodeType] = {}
+
+    def compile_once(environment: Environment, *source: str | None) -> CodeType:
+        if source not in compiled:
+            compiled[source] = compile_template(environment, *source)
+        return compiled[source]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Environment, "compile", compile_once)
+        yield
 
 
 @pytest.fixture

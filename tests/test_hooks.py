@@ -56,9 +56,10 @@ BAD = {
     ],
     "package_name": [
         *["", "2fast", "a-b", "a.b", "a b"],
-        *["class", "match", "None"],
-        *["json", "JSON", "pytest", "fastapi", "pydantic_core", "yaml"],
-        *["tests", "conftest", "con", "nul", "COM1"],
+        *["class", "match", "type", "_", "None", "__main__", "__pycache__"],
+        *["json", "JSON", "test", "imp", "annotationlib", "pytest", "fastapi", "pydantic_core", "yaml"],
+        *["tests", "conftest", "clients", "con", "nul", "COM1"],
+        *["ｊｓｏｎ", "ﬁle", "a" * 41, "ö" * 21],
     ],
     "description": BAD_TEXTS,
     "author_name": BAD_TEXTS,
@@ -71,14 +72,15 @@ BAD = {
         "a b@b.de",
         "a@b@c.de",
         '"a"@b.de',
+        *["a..b@c.de", ".a@b.de", "a.@b.de", "a@-b.de", "a@b-.de", "a@b..de", "a@b.de.", "-@-.-", "y" * 65 + "@b.de"],
         "x" * 250 + "@b.de",
     ],
 }
 FINE = {
     "project_name": ["x" * 80, 'O\'Reilly "Quoted" """ Ünï — 名 🚀 👩‍💻 <b> & \\ #{}%'],
     "project_slug": ["a", "a" * 40, "a-1", "tests", "json"],
-    "package_name": ["a", "_a1", "main", "MyService", "größe"],
-    "author_email": ["a.b+c@example.co.uk", "jörg@exämple.de"],
+    "package_name": ["a", "_a1", "main", "MyService", "größe", "a" * 40, "ö" * 20, "test_service"],
+    "author_email": ["a.b+c@example.co.uk", "jörg@exämple.de", "x" * 64 + "@b-c.d1.example"],
 }
 
 
@@ -181,6 +183,12 @@ for module, names in packages_distributions().items():
 
     assert {module for module in modules if not pre_gen.package_fault(module, installed.engine)} == set()
     assert {name for name in names if not pre_gen.slug_fault(name, installed.engine)} == set()
+
+
+def test_modules_of_tests_cannot_be_names() -> None:
+    (tests,) = TEMPLATE.glob("*cookiecutter.project_slug*/tests")
+
+    assert set(pre_gen.TEST_MODULES.split()) == {"tests", *(path.name.split(".")[0] for path in tests.iterdir())}
 
 
 def test_post_gen_knows_every_choice() -> None:

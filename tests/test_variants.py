@@ -1,7 +1,6 @@
 """Every combination of answers gives a clean project, with nothing in it that was not chosen."""
 
 import itertools
-import json
 import re
 import subprocess
 import tomllib
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from checks import check_layout, check_ruff, parse, texts
 from conftest import PROMPTS, TEMPLATE, Bake, generate
 
 # Combinations that share a code base are linted together.
@@ -65,48 +65,6 @@ WORDS: dict[str, dict[Any, str]] = {
     "ci": {"github": r"github", "gitlab": r"gitlab"},
     "license": {"MIT": r"\bMIT\b", "Apache-2.0": r"apache", "BSD-3-Clause": r"\bBSD\b", "Proprietary": r"proprietary"},
 }
-
-
-def texts(project: Path) -> dict[str, str]:
-    """The files of a project by their paths."""
-    return {
-        path.relative_to(project).as_posix(): path.read_bytes().decode()
-        for path in sorted(project.rglob("*"))
-        if path.is_file()
-    }
-
-
-def parse(name: str, text: str) -> None:
-    """Raise what the file's own language raises if it cannot be read."""
-    match Path(name).suffix:
-        case ".py":
-            compile(text, name, "exec")
-        case ".toml":
-            tomllib.loads(text)
-        case ".yml" | ".yaml":
-            yaml.safe_load(text)
-        case ".json":
-            json.loads(text)
-
-
-def check_layout(name: str, text: str) -> None:
-    """Jinja has left neither itself nor blank lines behind."""
-    assert not re.search(r"(?<!\$)\{\{|\{%|\{#|cookiecutter", text), name
-    assert not re.search(r"[ \t]$", text, flags=re.MULTILINE), f"{name}: space at the end of a line"
-    assert "\r" not in text, name
-    assert text == "" or text.endswith("\n"), f"{name}: no newline at the end"
-    assert not text.endswith("\n\n"), f"{name}: blank line at the end"
-    if not name.startswith("LICENSE"):
-        assert not text.startswith("\n"), f"{name}: blank line at the start"
-    blank = 2 if name.endswith(".py") else 1
-    if name != "LICENSE":
-        assert "\n" * (blank + 2) not in text, f"{name}: more than {blank} blank lines"
-
-
-def check_ruff(project: Path) -> None:
-    for arguments in (["check", "--no-fix"], ["format", "--check"]):
-        ruff = subprocess.run(["ruff", *arguments, "--no-cache"], cwd=project, capture_output=True, text=True)
-        assert ruff.returncode == 0, ruff.stdout + ruff.stderr
 
 
 def check_project(project: Path, answers: dict[str, Any]) -> None:
@@ -208,24 +166,6 @@ def test_compose(bake: Bake, engine: str, sink: str, services: set[str]) -> None
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
     assert ("records" in compose.get("volumes", {})) == (sink == "file")
     assert ("redis" in compose.get("volumes", {})) == (engine != "background")
-
-
-@pytest.mark.parametrize("slug", ["a", "aaa", "zzz", "x1-2", "a" * 40])
-def test_names_do_not_change_formatting(bake: Bake, slug: str) -> None:
-    check_ruff(bake(project_slug=slug))
-
-
-@pytest.mark.parametrize(
-    "name", ['O\'Reilly "Quoted" """ Ünï — 名 🚀 <b> & \\ #{}%', "x" * 80, '"', "'", "\\", "名" * 80]
-)
-def test_any_name_is_kept(bake: Bake, name: str) -> None:
-    project = bake(project_name=name, description=name, author_name=name)
-    files = texts(project)
-    metadata = tomllib.loads(files["pyproject.toml"])["project"]
-
-    check_ruff(project)
-    assert metadata["description"] == metadata["authors"][0]["name"] == name
-    assert re.sub(r"\\([^\w\s])", r"\1", files["README.md"].splitlines()[0]) == f"# {name}"
 
 
 def test_same_answers_give_the_same_project(bake: Bake, tmp_path: Path) -> None:

@@ -75,9 +75,9 @@ def test_threads_do_not_tear_lines(pipe: tuple[int, int], blocking: bool) -> Non
 
 def test_processes_do_not_tear_lines() -> None:
     reader, writer = os.pipe()
-    script = "from {{ cookiecutter.package_name }} import sink\nfor _ in range(300): sink.write('log', ['{}' * {}])"
+    script = f"from {PACKAGE} import sink; [sink.write('log', ['%s' * {LONG}]) for _ in range(300)]"
     processes = [
-        subprocess.Popen([sys.executable, "-c", script.format(letter, LONG)], stdout=writer)  # noqa: S603
+        subprocess.Popen([sys.executable, "-c", script % letter], stdout=writer)  # noqa: S603
         for letter in "abc"
     ]
     os.close(writer)

@@ -19,7 +19,7 @@ sink.move_access_log_to_stderr()
 package = metadata("{{ cookiecutter.project_slug }}")
 app = FastAPI(
     title=settings.service_name,
-    description=package["Summary"],
+    summary=package["Summary"],
     version=package["Version"],
 )
 app.include_router(routes.router)

@@ -36,7 +36,7 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
 package = metadata("{{ cookiecutter.project_slug }}")
 app = FastAPI(
     title=settings.service_name,
-    description=package["Summary"],
+    summary=package["Summary"],
     version=package["Version"],
     lifespan=lifespan,
 )

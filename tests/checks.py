@@ -1,0 +1,51 @@
+"""What is checked of a generated project, whichever its answers."""
+
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import yaml
+
+
+def texts(project: Path) -> dict[str, str]:
+    """The files of a project by their paths."""
+    return {
+        path.relative_to(project).as_posix(): path.read_bytes().decode()
+        for path in sorted(project.rglob("*"))
+        if path.is_file()
+    }
+
+
+def parse(name: str, text: str) -> None:
+    """Raise what the file's own language raises if it cannot be read."""
+    match Path(name).suffix:
+        case ".py":
+            compile(text, name, "exec")
+        case ".toml":
+            tomllib.loads(text)
+        case ".yml" | ".yaml":
+            yaml.safe_load(text)
+        case ".json":
+            json.loads(text)
+
+
+def check_layout(name: str, text: str) -> None:
+    """Jinja has left neither itself nor blank lines behind."""
+    assert not re.search(r"(?<!\$)\{\{|\{%|\{#|cookiecutter", text), name
+    assert not re.search(r"[ \t]$", text, flags=re.MULTILINE), f"{name}: space at the end of a line"
+    assert "\r" not in text, name
+    assert text == "" or text.endswith("\n"), f"{name}: no newline at the end"
+    assert not text.endswith("\n\n"), f"{name}: blank line at the end"
+    if not name.startswith("LICENSE"):
+        assert not text.startswith("\n"), f"{name}: blank line at the start"
+    blank = 2 if name.endswith(".py") else 1
+    if name != "LICENSE":
+        assert "\n" * (blank + 2) not in text, f"{name}: more than {blank} blank lines"
+
+
+def check_ruff(project: Path) -> None:
+    for arguments in (["check", "--no-fix"], ["format", "--check"]):
+        ruff = subprocess.run(["ruff", *arguments, "--no-cache"], cwd=project, capture_output=True, text=True)
+        assert ruff.returncode == 0, ruff.stdout + ruff.stderr
