@@ -42,7 +42,7 @@ DISTRIBUTIONS_OF_ENGINE = {
 MODULES = "_pytest _yaml dateutil dns dotenv markdown_it mypyc opentelemetry py yaml"
 # The modules of a service's tests, which find each other by these names.
 TEST_MODULES = """
-    clients conftest test_health test_main test_routes test_settings test_sink test_tasks test_worker test_writer tests
+    clients conftest test_health test_main test_routes test_settings test_sink test_tasks test_worker tests
 """
 # What is a keyword, or a module of the standard library, in some of the Pythons that a service may run on, but perhaps
 # not in the one that runs this: https://docs.python.org/3/whatsnew/

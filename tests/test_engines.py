@@ -21,12 +21,12 @@ def run_as(marks, seconds):
     from myservice import sink
     write = sink.write
 
-    def hooked(channel, lines):
+    def hooked(channel, line):
         with marks.open("a") as file:
             file.write(f"{os.getpid()} {root()} {channel}\\n")
         if len(marks.read_text().splitlines()) == 1:
             time.sleep(seconds)
-        write(channel, lines)
+        write(channel, line)
 
     sink.write = hooked
 

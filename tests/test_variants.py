@@ -36,7 +36,7 @@ ALWAYS = {
 }
 FILES: dict[str, dict[Any, set[str]]] = {
     "engine": {
-        "background": {"src/myservice/writer.py", "tests/test_tasks.py", "tests/test_writer.py"},
+        "background": {"tests/test_tasks.py"},
         "celery": {"src/myservice/worker.py", "tests/test_main.py", "tests/test_worker.py"},
         "rq": {
             "src/myservice/scheduler.py",

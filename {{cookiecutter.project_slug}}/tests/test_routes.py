@@ -46,7 +46,7 @@ def test_complex_task(client: TestClient, records: Records) -> None:
 
 def test_complex_task_runs_in_order(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     channels: list[str] = []
-    monkeypatch.setattr(sink, "write", lambda channel, _lines: channels.append(channel))
+    monkeypatch.setattr(sink, "write", lambda channel, _line, **_: channels.append(channel))
 
     client.post("/complex-task/")
 

@@ -17,26 +17,26 @@ PACKAGE = sink.__package__
 
 
 def test_lines_are_appended_as_they_are(log_dir: Path) -> None:
-    sink.write("log", ["one", "Grüße 🚀"])
-    sink.write("log", ["three"])
+    sink.write("log", "one")
+    sink.write("log", "Grüße 🚀")
 
-    assert (log_dir / "log.txt").read_bytes() == "one\nGrüße 🚀\nthree\n".encode()
+    assert (log_dir / "log.txt").read_bytes() == "one\nGrüße 🚀\n".encode()
 
 
 def test_threads_do_not_tear_lines(records: Callable[[str], list[str]]) -> None:
     lines = [f"{number} {'x' * 5000}" for number in range(200)]
 
     with ThreadPoolExecutor(max_workers=8) as pool:
-        list(pool.map(lambda line: sink.write("log", [line]), lines))
+        list(pool.map(lambda line: sink.write("log", line), lines))
 
     assert sorted(records("log")) == sorted(lines)
 
 
 def test_removed_folder_is_made_anew(log_dir: Path, records: Callable[[str], list[str]]) -> None:
-    sink.write("log", ["before"])
+    sink.write("log", "before")
     (log_dir / "log.txt").unlink()
     log_dir.rmdir()
-    sink.write("log", ["after"])
+    sink.write("log", "after")
 
     assert records("log") == ["after"]
 
@@ -53,12 +53,29 @@ def small_files() -> Iterator[None]:
 
 @pytest.mark.usefixtures("small_files")
 def test_write_that_fails_leaves_nothing_behind(records: Callable[[str], list[str]]) -> None:
-    sink.write("log", ["x" * 700])
+    sink.write("log", "x" * 700)
     with pytest.raises(OSError, match="too large"):
-        sink.write("log", ["lost", "y" * 700])
-    sink.write("log", ["after"])
+        sink.write("log", "y" * 700)
+    sink.write("log", "after")
 
     assert records("log") == ["x" * 700, "after"]
+
+
+def test_does_not_wait_for_another_writer_unless_told_to(
+    log_dir: Path, records: Callable[[str], list[str]]
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    sink.write("log", "before")
+    with ThreadPoolExecutor() as pool, (log_dir / "log.txt").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError):
+            sink.write("log", "refused", wait=False)
+        waiting = pool.submit(sink.write, "log", "waited")
+        assert records("log") == ["before"]
+        fcntl.flock(other, fcntl.LOCK_UN)
+        waiting.result()
+
+    assert records("log") == ["before", "waited"]
 
 
 def test_check_notices_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +105,7 @@ def test_write_to_a_channel_that_is_a_folder_raises(log_dir: Path) -> None:
     (log_dir / "log.txt").mkdir(parents=True)
 
     with pytest.raises(OSError, match="directory"):
-        sink.write("log", ["lost"])
+        sink.write("log", "lost")
 
 
 def test_start_is_refused_where_nothing_can_be_written(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ PACKAGE = sink.__package__
 
 
 def test_record_is_one_object_a_line(capfd: pytest.CaptureFixture[str]) -> None:
-    sink.write("log", ["one", 'Grüße 🚀 "quoted"'])
+    sink.write("log", "one")
+    sink.write("log", 'Grüße 🚀 "quoted"')
 
     lines = capfd.readouterr().out.splitlines()
     first, second = (json.loads(line) for line in lines)
@@ -32,7 +34,7 @@ def test_record_is_one_object_a_line(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_line_separators_are_escaped(capfd: pytest.CaptureFixture[str]) -> None:
-    sink.write("log", ["a\x85b\u2028c\u2029d\ne"])
+    sink.write("log", "a\x85b\u2028c\u2029d\ne")
 
     (line,) = capfd.readouterr().out.splitlines()
     assert json.loads(line)["line"] == "a\x85b\u2028c\u2029d\ne"
@@ -67,7 +69,7 @@ def test_threads_do_not_tear_lines(pipe: tuple[int, int], blocking: bool) -> Non
 
     with ThreadPoolExecutor(max_workers=9) as pool:
         read = pool.submit(lines_of, reader)
-        list(pool.map(lambda text: sink.write("log", [text]), texts))
+        list(pool.map(lambda text: sink.write("log", text), texts))
         os.close(writer)
 
     assert sorted(read.result()) == sorted(texts)
@@ -75,7 +77,7 @@ def test_threads_do_not_tear_lines(pipe: tuple[int, int], blocking: bool) -> Non
 
 def test_processes_do_not_tear_lines() -> None:
     reader, writer = os.pipe()
-    script = f"from {PACKAGE} import sink; [sink.write('log', ['%s' * {LONG}]) for _ in range(300)]"
+    script = f"from {PACKAGE} import sink; [sink.write('log', '%s' * {LONG}) for _ in range(300)]"
     processes = [
         subprocess.Popen([sys.executable, "-c", script % letter], stdout=writer)  # noqa: S603
         for letter in "abc"
@@ -87,17 +89,37 @@ def test_processes_do_not_tear_lines() -> None:
     assert sorted(lines) == sorted([letter * LONG for letter in "abc"] * 300)
 
 
-def test_each_record_is_a_write_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[str] = []
+def fill(writer: int) -> None:
+    """Leave no room in a pipe."""
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * select.PIPE_BUF)
+    os.set_blocking(writer, True)
 
-    def write(_descriptor: int, data: bytes) -> int:
-        written.append(json.loads(data)["line"])
-        return len(data)
 
-    monkeypatch.setattr(os, "write", write)
-    sink.write("log", ["one", "two"])
+def test_does_not_wait_for_the_reader_unless_told_to(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    sink.write("log", "before", wait=False)
+    with pytest.raises(BlockingIOError, match="no room"):
+        sink.write("log", "x" * LONG, wait=False)
+    first = os.read(reader, 1000)
+    fill(writer)
+    with pytest.raises(BlockingIOError, match="no room"):
+        sink.write("log", "refused", wait=False)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(sink.write, "log", "waited")
+        while sink._lock.acquire(blocking=False):
+            sink._lock.release()
+        with pytest.raises(BlockingIOError, match="Another thread"):
+            sink.write("log", "refused", wait=False)
+        rest = b""
+        while not rest.endswith(b"\n"):
+            rest += os.read(reader, 65536)
+        waiting.result()
 
-    assert written == ["one", "two"]
+    assert json.loads(first)["line"] == "before"
+    assert json.loads(rest.lstrip(b"x"))["line"] == "waited"
 
 
 def test_check_notices_that_the_reader_has_gone(pipe: tuple[int, int]) -> None:
@@ -108,7 +130,7 @@ def test_check_notices_that_the_reader_has_gone(pipe: tuple[int, int]) -> None:
     with pytest.raises(OSError, match="Nothing reads"):
         sink.check()
     with pytest.raises(BrokenPipeError):
-        sink.write("log", ["lost"])
+        sink.write("log", "lost")
 
 
 def test_check_notices_that_the_reader_has_stopped(
@@ -116,10 +138,7 @@ def test_check_notices_that_the_reader_has_stopped(
 ) -> None:
     monkeypatch.setattr(sink, "PATIENCE_MS", 10)
     _, writer = pipe
-    os.set_blocking(writer, False)
-    with suppress(BlockingIOError):
-        while True:
-            os.write(writer, b"x" * 65536)
+    fill(writer)
 
     with pytest.raises(OSError, match="Nothing reads"):
         sink.check()

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The channels that were to be written, on a sink that takes no line; retries do not wait."""
     channels: list[str] = []
 
-    def refuse(channel: str, _lines: Iterable[str]) -> None:
+    def refuse(channel: str, _line: str) -> None:
         channels.append(channel)
         raise OSError("No space left on device")
 

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from clients import work
@@ -30,7 +30,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The channels that were to be written, on a sink that takes no line; retries do not wait."""
     channels: list[str] = []
 
-    def refuse(channel: str, _lines: Iterable[str]) -> None:
+    def refuse(channel: str, _line: str) -> None:
         channels.append(channel)
         raise OSError("No space left on device")
 
@@ -85,7 +85,7 @@ def test_second_task_waits_for_the_retries_of_the_first(
 ) -> None:
     channels: list[str] = []
 
-    def refuse_once(channel: str, _lines: Iterable[str]) -> None:
+    def refuse_once(channel: str, _line: str) -> None:
         channels.append(channel)
         if len(channels) == 1:
             raise OSError("No space left on device")

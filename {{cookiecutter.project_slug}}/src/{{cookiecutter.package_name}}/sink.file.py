@@ -1,16 +1,13 @@
 """Writes records to files: `<LOG_DIR>/<channel>.txt`, UTF-8, one line a record.
 
-The lines of one call reach the operating system in a single `write` on a descriptor that appends,
-so lines neither tear nor merge, whichever threads and processes of this machine write at the same
-time. A write that fails leaves nothing of its lines behind. Files are opened for each call: a file
-that was rotated away, or a folder that was removed, is made anew. Nothing is flushed to the disk
-itself.
+A line reaches the operating system in one `write` on a descriptor that appends, so lines neither
+tear nor merge, whichever threads and processes of this machine write at the same time. A write that
+fails leaves nothing of its line behind. The file is opened for each line: one that was rotated
+away, or a folder that was removed, is made anew. Nothing is flushed to the disk itself.
 """
 
 import os
 import sys
-from collections.abc import Iterable
-from io import FileIO
 from tempfile import TemporaryFile
 from typing import get_args
 
@@ -20,37 +17,52 @@ from .settings import settings
 if sys.platform != "win32":
     import fcntl
 
-
-def _open_for_append(channel: Channel) -> FileIO:
-    settings.log_dir.mkdir(parents=True, exist_ok=True)
-    return (settings.log_dir / f"{channel}.txt").open("ab", buffering=0)
+APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 
-def write(channel: Channel, lines: Iterable[str]) -> None:
-    """Append `lines`, which hold no line separators, to `channel`.
+def _open_for_append(channel: Channel) -> int:
+    path = settings.log_dir / f"{channel}.txt"
+    try:
+        return os.open(path, APPEND, 0o666)
+    except FileNotFoundError:
+        settings.log_dir.mkdir(parents=True, exist_ok=True)
+        return os.open(path, APPEND, 0o666)
 
-    Raises OSError if the operating system does not take all of them.
+
+def write(channel: Channel, line: str, *, wait: bool = True) -> None:
+    """Append `line`, which holds no line separator, to `channel`.
+
+    Raises OSError if the operating system does not take all of it; and BlockingIOError if not to
+    `wait`, while another process writes.
     """
-    data = "".join(f"{line}\n" for line in lines).encode()
-    with _open_for_append(channel) as file:
+    data = f"{line}\n".encode()
+    file = _open_for_append(channel)
+    try:
         # Nobody may append before a write that failed in the middle is undone. Closing unlocks.
         if sys.platform != "win32":
-            fcntl.flock(file, fcntl.LOCK_EX)
-        end = file.seek(0, os.SEEK_END)
-        try:
-            # A full disk takes a part of the first write, and says why at the second.
-            while data:
-                data = data[file.write(data) :]
-        except OSError:
-            file.truncate(end)
-            raise
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _write_all(file, data)
+    finally:
+        os.close(file)
+
+
+def _write_all(file: int, data: bytes) -> None:
+    written = 0
+    try:
+        # A full disk takes a part at first, and says why at the second attempt.
+        while written < len(data):
+            written += os.write(file, data[written:])
+    except OSError:
+        if written:
+            os.ftruncate(file, os.fstat(file).st_size - written)
+        raise
 
 
 def check() -> None:
     """Raise an OSError that names the setting if some channel cannot be written."""
     try:
         for channel in get_args(Channel):
-            _open_for_append(channel).close()
+            os.close(_open_for_append(channel))
         # A full disk shows only when something is written.
         with TemporaryFile(dir=settings.log_dir, buffering=0) as probe:
             probe.write(b"\n")

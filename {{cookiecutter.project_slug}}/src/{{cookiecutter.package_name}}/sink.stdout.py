@@ -3,24 +3,24 @@
 A record is `{"time": "<RFC 3339, UTC>", "channel": "log", "line": "..."}`. Lines neither tear nor
 merge, whichever threads and processes share this standard output: each is a write of its own, which
 a pipe takes in one piece up to PIPE_BUF (4,096 bytes on Linux, 512 on macOS), and for longer ones a
-lock keeps writers apart. Windows, and macOS for pipes, have no such lock between processes.
+lock keeps writers apart. Only Linux has such a lock between processes.
 """
 
 import errno
 import json
 import logging
 import os
+import select
 import sys
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from .models import Channel
 
-if sys.platform != "win32":
+if sys.platform == "linux":
     import fcntl
-    import select
 
 STDOUT = 1
 PATIENCE_MS = 1000  # how long `check` waits for the reader to make room
@@ -31,40 +31,51 @@ SEPARATORS = {ord(separator): f"\\u{ord(separator):04x}" for separator in "\x85\
 _lock = threading.Lock()
 
 
+def write(channel: Channel, line: str, *, wait: bool = True) -> None:
+    """Write a record of `line`.
+
+    Raises OSError if standard output does not take all of it; and BlockingIOError if not to `wait`,
+    while another one is being written, or while the reader of a pipe makes no room.
+    """
+    record = {"time": datetime.now(UTC).isoformat(), "channel": channel, "line": line}
+    text = json.dumps(record, ensure_ascii=False).translate(SEPARATORS)
+    data = f"{text}\n".encode()
+    with _alone(wait):
+        if not wait and not _has_room(data):
+            raise BlockingIOError(errno.EAGAIN, "Standard output has no room")
+        while data:
+            try:
+                data = data[os.write(STDOUT, data) :]
+            except BlockingIOError:
+                # Whoever shares the pipe has made it non-blocking.
+                _poll(timeout_ms=None)
+
+
 @contextmanager
-def _alone() -> Iterator[None]:
-    with _lock:
-        if sys.platform != "win32":
-            with suppress(OSError):
-                fcntl.lockf(STDOUT, fcntl.LOCK_EX)
+def _alone(wait: bool) -> Iterator[None]:
+    if not _lock.acquire(blocking=wait):
+        raise BlockingIOError(errno.EAGAIN, "Another thread writes")
+    try:
+        if sys.platform == "linux":
+            fcntl.lockf(STDOUT, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             yield
         finally:
-            if sys.platform != "win32":
-                with suppress(OSError):
-                    fcntl.lockf(STDOUT, fcntl.LOCK_UN)
+            if sys.platform == "linux":
+                fcntl.lockf(STDOUT, fcntl.LOCK_UN)
+    finally:
+        _lock.release()
 
 
-def _write_all(data: bytes) -> None:
-    while data:
-        try:
-            data = data[os.write(STDOUT, data) :]
-        except BlockingIOError:
-            # Whoever shares the pipe has made it non-blocking; wait until there is room.
-            select.select([], [STDOUT], [])
+def _has_room(data: bytes) -> bool:
+    return sys.platform == "linux" and len(data) <= select.PIPE_BUF and _poll(timeout_ms=0) != 0
 
 
-def write(channel: Channel, lines: Iterable[str]) -> None:
-    """Write one record for each of `lines`.
-
-    Raises OSError if standard output does not take all of them.
-    """
-    time = datetime.now(UTC).isoformat()
-    with _alone():
-        for line in lines:
-            record = {"time": time, "channel": channel, "line": line}
-            text = json.dumps(record, ensure_ascii=False).translate(SEPARATORS)
-            _write_all(f"{text}\n".encode())
+def _poll(timeout_ms: int | None) -> int:
+    """Wait until standard output has room for PIPE_BUF bytes, or an error; returns poll's events."""
+    poll = select.poll()
+    poll.register(STDOUT, select.POLLOUT)
+    return dict(poll.poll(timeout_ms)).get(STDOUT, 0)
 
 
 def check() -> None:
@@ -72,12 +83,8 @@ def check() -> None:
     if sys.__stdout__ is None:
         raise OSError(errno.EBADF, "Standard output is closed")
     os.write(STDOUT, b"")  # fails where only reading is allowed
-    if sys.platform != "win32":
-        poll = select.poll()
-        poll.register(STDOUT, select.POLLOUT)
-        events = dict(poll.poll(PATIENCE_MS)).get(STDOUT, 0)
-        if events != select.POLLOUT:
-            raise OSError(errno.EPIPE, "Nothing reads standard output")
+    if sys.platform == "linux" and _poll(PATIENCE_MS) != select.POLLOUT:
+        raise OSError(errno.EPIPE, "Nothing reads standard output")
 
 
 def move_access_log_to_stderr() -> None:

@@ -18,16 +18,16 @@ class Config(BaseModel):
 
 def write_log(message: str, channel: Channel = "log") -> None:
     """Write `message` to `channel`. Raises OSError if that fails, as all tasks here do."""
-    sink.write(channel, [message])
+    sink.write(channel, message)
 
 
 def send_email(address: str, content: str) -> None:
     """Send `content` to `address`: the channel `emails` stands in for a mail server."""
-    sink.write("emails", [f"Email to {address}: {content}"])
+    sink.write("emails", f"Email to {address}: {content}")
 
 
 # State travels to the worker as JSON, and becomes a Config again only if it is valid.
 @validate_call
 def log_service_event(config: Config, event: str) -> None:
     """Write `event` to the channel `service_log`, after the name that `config` holds."""
-    sink.write("service_log", [f"[{config.service_name}] {event}"])
+    sink.write("service_log", f"[{config.service_name}] {event}")
