@@ -12,7 +12,17 @@ from cookiecutter.exceptions import FailedHookException
 from jinja2 import Environment
 from jinja2.ext import Extension
 
-faults = runpy.run_path(str(Path(__file__).parent / "hooks" / "pre_gen_project.py"))["faults"]
+HERE = Path(__file__).parent
+HOOKS = [HERE / "hooks" / f"{when}_gen_project.py" for when in ("pre", "post")]
+DEFAULTS = json.loads((HERE / "cookiecutter.json").read_text(encoding="utf-8"))
+# What Cookiecutter is meant to render besides the template's files: these texts, and paths with one of these names.
+NAMES = ("{{cookiecutter.project_slug}}", "{{cookiecutter.package_name}}")
+TEXTS = {
+    *(default for default in DEFAULTS.values() if isinstance(default, str)),
+    *(hook.read_text(encoding="utf-8") for hook in HOOKS),
+}
+
+faults = runpy.run_path(str(HOOKS[0]))["faults"]
 
 
 def quoted(text: str) -> str:
@@ -57,11 +67,10 @@ class Answers(Extension):
         sys.modules.pop(__name__, None)
 
     def preprocess(self, source: str, name: str | None, _filename: str | None = None) -> str:
-        """Return `source` with its braces made text, if it is an answer; else as it is.
+        """Return `source` with its braces made text if it is an answer, which Cookiecutter would run; else as it is.
 
-        Cookiecutter runs the answers of a command line, of a file and of an update as templates. Those of this
-        template have a file name, or speak of `cookiecutter`, as an answer that was meant as one does, too.
+        What is typed at a prompt is text anyway; but not what comes from a command line, a file or `cruft update`.
         """
-        if name is None and "cookiecutter" not in source:
+        if name is None and source not in TEXTS and not any(name in source for name in NAMES):
             return re.sub(r"\{(?=[{%#])", "{{ '{' }}", source)
         return source

@@ -24,6 +24,9 @@ NEXT = """
     uv run --directory {folder} fastapi dev
     uv run --directory {folder} pytest
     curl -X POST 'http://127.0.0.1:8000/log/?message=hello'
+{besides}"""
+WORKERS = """
+Tasks wait in Redis for a worker; the project's README.md says how to start both.
 """
 
 
@@ -74,7 +77,8 @@ def main() -> int:
     """Finish the project in the current folder; returns 0."""
     answers = json.loads(ANSWERS)
     pick_variants(Path.cwd(), chosen_variants(answers))
-    print(NEXT.format(slug=answers["project_slug"], folder=shlex.quote(path_to_type(Path.cwd()))))
+    besides = "" if answers["engine"] == "background" else WORKERS
+    print(NEXT.format(slug=answers["project_slug"], folder=shlex.quote(path_to_type(Path.cwd())), besides=besides))
     return 0
 
 

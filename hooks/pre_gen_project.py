@@ -18,6 +18,16 @@ ANSWERS = r"""
 {{ cookiecutter | jsonify }}
 """
 
+# Cookiecutter checks choices that are made at a prompt or on the command line, but not those that are replayed.
+CHOICES = {
+    "license": ["MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary"],
+    "python_version": ["3.11", "3.12", "3.13", "3.14"],
+    "sink": ["file", "stdout"],
+    "engine": ["background", "celery", "rq"],
+    "container": [True, False],
+    "ci": ["github", "gitlab", "none"],
+}
+
 # What a generated service installs, its tools included: neither the project nor its package can carry such a name.
 DISTRIBUTIONS = """
     annotated-doc annotated-types anyio ast-serialize click colorama coverage dnspython email-validator fastapi
@@ -54,10 +64,10 @@ STANDARD_MODULES = """
 # Windows keeps these for devices, whatever their case: https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 DEVICES = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)})
 
-# Control characters, line and paragraph separators, surrogates and noncharacters: what TOML, YAML or a line of text
-# cannot carry.
+# Control characters, line and paragraph separators, surrogates and noncharacters, which TOML, YAML or a line of text
+# cannot carry; and what turns text around, so that people read other code than Python does: https://trojansource.codes
 UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef"
+    "[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef"
     + "".join(chr((plane << 16) + last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
     + "]"
 )
@@ -69,10 +79,11 @@ EMAIL = re.compile(r"(?=.{1,64}@)" + rf"{ATOM}(?:\.{ATOM})*@{LABEL}(?:\.{LABEL})
 
 def text_fault(value: str, longest: int | None = None) -> str | None:
     """What is wrong with a free text of at most `longest` characters, or None."""
-    if not value.strip():
-        return "must not be empty"
     if UNPRINTABLE.search(value):
         return "must hold printable characters only: no control characters, no line separators"
+    # Spaces, and marks that cannot be seen.
+    if all(unicodedata.category(character)[0] in "CZ" for character in value):
+        return "must not be empty"
     if longest and len(value) > longest:
         return f"must have at most {longest} characters, and has {len(value)}"
     return None
@@ -80,7 +91,7 @@ def text_fault(value: str, longest: int | None = None) -> str | None:
 
 def distributions(engine: str) -> set[str]:
     """The distributions that a service with this engine installs."""
-    return {*DISTRIBUTIONS.split(), *DISTRIBUTIONS_OF_ENGINE[engine].split()}
+    return {*DISTRIBUTIONS.split(), *DISTRIBUTIONS_OF_ENGINE.get(engine, "").split()}
 
 
 def slug_fault(slug: str, engine: str) -> str | None:
@@ -138,7 +149,12 @@ def faults(answers: dict[str, Any]) -> list[str]:
         "author_name": text_fault,
         "author_email": email_fault,
     }
-    lines = []
+    lines = [
+        f"{prompt}: {json.dumps(answers[prompt])} must be one of {json.dumps(choices)[1:-1]}"
+        for prompt, choices in CHOICES.items()
+        # The last choices are not made yet when the first check is.
+        if prompt in answers and answers[prompt] not in choices
+    ]
     for prompt, check in checks.items():
         answer = answers[prompt]
         # A file of answers can hold nothing after the colon, or `yes`.

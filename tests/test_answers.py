@@ -35,12 +35,31 @@ CODE = [
     "'''); __import__('pathlib').Path('pwned').touch() #",
     "{{ cycler.__init__.__globals__.os.mkdir('pwned') }}",
     "{% if cycler.__init__.__globals__.os.mkdir('pwned') %}{% endif %}",
+    "{{ cookiecutter.update(x='pwned') }} {{ cookiecutter.none }}",
     "`touch pwned` $(touch pwned) ; touch pwned",
 ]
 
 # What means something to a file that answers go into, to what reads that file, or to a terminal.
 MEANINGFUL = [
-    *("'", '"', '"""', "\\", "\\n", "\\N{DASH}", "{{", "}}", "{% x %}", "{#", "#}", "%", "${X}", "$x", "`", "$("),
+    *(
+        "'",
+        '"',
+        '"""',
+        "\\",
+        "\\n",
+        "\\N{DASH}",
+        "{{",
+        "}}",
+        "cookiecutter",
+        "{% x %}",
+        "{#",
+        "#}",
+        "%",
+        "${X}",
+        "$x",
+        "`",
+        "$(",
+    ),
     *("<b>", "</title>", "&amp;", "- ", "+ ", "* ", "1. ", "2) ", "# ", "| ", "[x](y)", "![", "_", "~~", "==", ": "),
     *(
         "    ",

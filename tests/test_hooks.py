@@ -1,6 +1,7 @@
 """Refused answers, and the choice of variants."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +36,7 @@ GOOD = {
     "author_email": "ada@example.com",
     "engine": "background",
 }
-BAD_TEXTS = ["", " ", "two\nlines", "\x00", "\x7f", "\x85", "\u2028", "\ud800", "\ufffe"]
+BAD_TEXTS = ["", " ", "\u200b", "two\nlines", "\x00", "\x7f", "\x85", "\u2028", "\u202e", "\ud800", "\ufffe"]
 BAD = {
     "project_name": [*BAD_TEXTS, "x" * 81],
     "project_slug": [
@@ -105,6 +106,32 @@ def test_refused(prompt: str, value: str) -> None:
 
     assert line.startswith(f"{prompt}: ")
     assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "value"),
+    [
+        *[
+            ("license", "GPL"),
+            ("python_version", 3.11),
+            ("python_version", "2.7"),
+            ("sink", None),
+            ("engine", "rabbit"),
+        ],
+        *[("container", "no"), ("ci", "../x")],
+    ],
+)
+def test_choice_that_is_none_is_refused(prompt: str, value: object) -> None:
+    (line,) = pre_gen.faults(GOOD | {prompt: value})
+
+    assert line.startswith(f"{prompt}: {json.dumps(value)} must be one of ")
+
+
+def test_pre_gen_knows_every_choice() -> None:
+    switches = {prompt: [True, False] for prompt, default in PROMPTS.items() if isinstance(default, bool)}
+    choices = {prompt: default for prompt, default in PROMPTS.items() if isinstance(default, list)}
+
+    assert choices | switches == pre_gen.CHOICES
 
 
 def test_engines_that_were_not_chosen_leave_their_names_free() -> None:

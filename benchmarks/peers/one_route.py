@@ -1,0 +1,10 @@
+"""The smallest FastAPI application."""
+
+from fastapi import FastAPI
+
+app = FastAPI()
+
+
+@app.get("/health/live")
+async def live() -> dict[str, str]:
+    return {"status": "ok"}

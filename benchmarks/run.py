@@ -1,0 +1,319 @@
+"""Measures what the README claims about speed: `uv run --group bench python benchmarks/run.py`.
+
+Everything is measured in turn within each of several rounds, and only ratios within a round count: they hold where
+absolute figures do not. The median of the rounds' ratios is what is told.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from load import HERE, Load, Server, empty, reader, seconds_of, seconds_to_first_answer, serve, tool
+from report import plot, table, write_to_readme
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from conftest import ENVIRONMENT, TEMPLATE  # isort: skip
+from serving import Process, Redis, wait_for  # isort: skip
+
+SINKS = ("file", "stdout")
+ENGINES = ("celery", "rq")
+CONNECTIONS = (1, 8, 32, 128)
+PROCESSES = (1, 2)
+TASKS = {"celery": 3000, "rq": 150}
+PEER_PACKAGES = ("celery[redis]", "fastapi", "rq", "uvicorn[standard]")
+LOG = "/log/?message=hello"
+COOKIECUTTER = (tool(Path(sys.prefix), "cookiecutter"), "--no-input", "--default-config")
+
+
+@dataclass
+class Bench:
+    """The generated projects and their peers, and what has been measured of them."""
+
+    folder: Path
+    redis: Redis
+    seconds: float
+    requests: int
+    ratios: dict[str, list[float]] = field(default_factory=dict)
+    figures: dict[str, list[Any]] = field(default_factory=dict)
+
+    def prepare(self) -> None:
+        """Generate and install everything."""
+        for sink, engine in [*((sink, "background") for sink in SINKS), *(("file", engine) for engine in ENGINES)]:
+            project = self.folder / f"{sink}-{engine}" / "myservice"
+            seconds_of(*COOKIECUTTER, str(TEMPLATE), f"sink={sink}", f"engine={engine}", folder=project.parent)
+            subprocess.run(["uv", "sync", "--quiet", "--no-dev"], cwd=project, env=ENVIRONMENT, check=True)
+        subprocess.run(["uv", "venv", "--quiet", str(self.peers)], env=ENVIRONMENT, check=True)
+        install = ["uv", "pip", "install", "--quiet", "--python", tool(self.peers, "python"), *PEER_PACKAGES]
+        subprocess.run(install, env=ENVIRONMENT, check=True)
+
+    @property
+    def peers(self) -> Path:
+        """The virtual environment of the peers."""
+        return self.folder / "peers"
+
+    def environment(self, sink: str, engine: str) -> Path:
+        """The virtual environment of a generated project."""
+        return self.folder / f"{sink}-{engine}" / "myservice" / ".venv"
+
+    def add(self, ratio: str, value: float) -> None:
+        self.ratios.setdefault(ratio, []).append(value)
+
+    def load(self, name: str, server: Server, path: str, **options: Any) -> Load:
+        """Put a load on a server, and keep the figures under a name."""
+        load = server.load(path, seconds=self.seconds, **options)
+        self.figures.setdefault(name, []).append(asdict(load))
+        return load
+
+    def in_process(self, sink: str) -> None:
+        """The service against an endpoint of its own that does nothing, and against the textbook."""
+        output = empty(self.folder / "output") / "records"
+        ours, textbook = self.environment(sink, "background"), "textbook" if sink == "file" else "textbook_stdout"
+        with reader(output) as pipe, serve(ours, "noop:app", output.parent, probe="/noop/", output=pipe) as server:
+            server.load(LOG, seconds=1)
+            noop = self.load(f"{sink}: no-op", server, "/noop/")
+            log = self.load(f"{sink}: /log/", server, LOG)
+            complex_task = self.load(f"{sink}: /complex-task/", server, "/complex-task/")
+        output = empty(output.parent) / "records"
+        with (
+            reader(output) as pipe,
+            serve(self.peers, f"{textbook}:app", output.parent, probe=LOG, output=pipe) as peer,
+        ):
+            peer.load(LOG, seconds=1)
+            peer_log = self.load(f"{sink}: textbook /log/", peer, LOG)
+            peer_complex_task = self.load(f"{sink}: textbook /complex-task/", peer, "/complex-task/")
+        self.add(f"{sink}: /log/ rate / no-op", log.rate / noop.rate)
+        self.add(f"{sink}: /log/ rate / textbook", log.rate / peer_log.rate)
+        self.add(f"{sink}: /log/ p99 / textbook", log.p99 / peer_log.p99)
+        self.add(f"{sink}: /log/ CPU / no-op", log.cpu / noop.cpu)
+        self.add(f"{sink}: /complex-task/ rate / textbook", complex_task.rate / peer_complex_task.rate)
+
+    def hand_over(self, engine: str) -> None:
+        """What a request that hands a task to Redis costs, against a tutorial's."""
+        variables = {"REDIS_URL": self.redis.url}
+        folder = empty(self.folder / "output")
+        loads = []
+        for environment, application, name in [
+            (self.environment("file", engine), "myservice.main:app", f"{engine}: /log/"),
+            (self.peers, f"tutorial_{engine}:app", f"{engine}: tutorial's /log/"),
+        ]:
+            with serve(environment, application, folder, probe=LOG, **variables) as server:
+                server.load(LOG, seconds=1)
+                loads.append(self.load(name, server, LOG))
+            self.redis.command("FLUSHALL")
+        self.add(f"{engine}: /log/ rate / tutorial", loads[0].rate / loads[1].rate)
+
+    def work(self, engine: str) -> None:
+        """How fast a worker works, against one of the bare engine that has nothing to do."""
+        enqueue = {"celery": "{task}.delay({arguments})", "rq": "{module}.queue.enqueue({task}, {arguments})"}[engine]
+        sides = [
+            (self.environment("file", engine), "myservice.worker", "write_log", "'hello'"),
+            (self.peers, f"tutorial_{engine}", "empty", ""),
+        ]
+        rates = []
+        for environment, module, task, arguments in sides:
+            name = f"{engine}: worker of {module.partition('.')[0]}"
+            source = "myservice.tasks" if (engine, task) == ("rq", "write_log") else module
+            call = enqueue.format(module=module, task=f"{source}.{task}", arguments=arguments)
+            script = f"import {module}, {source}\nfor _ in range({TASKS[engine]}): {call}"
+            rates.append(self._rate_of_worker(engine, environment, module, script))
+            self.figures.setdefault(name, []).append(rates[-1])
+        self.add(f"{engine}: worker rate / bare engine", rates[0] / rates[1])
+
+    def _rate_of_worker(self, engine: str, environment: Path, module: str, script: str) -> float:
+        folder = empty(self.folder / "output")
+        variables = ENVIRONMENT | {"REDIS_URL": self.redis.url, "PYTHONPATH": str(HERE / "peers")}
+        python = tool(environment, "python")
+        subprocess.run([python, "-c", script], cwd=folder, env=variables, check=True)
+        command = {
+            "celery": [tool(environment, "celery"), "-A", module, "worker"],
+            "rq": [python, "-m", module]
+            if module == "myservice.worker"
+            else [tool(environment, "rq"), "worker", "--url", self.redis.url],
+        }[engine]
+        waiting = {"celery": "LLEN celery", "rq": "LLEN rq:queue:default"}[engine].split()
+        begun = {"celery": "ZCARD unacked_index", "rq": "ZCARD rq:wip:default"}[engine].split()
+        worker = Process(command, folder, variables, folder / "worker.txt")
+        try:
+            wait_for(lambda: self.redis.command(*waiting) != f":{TASKS[engine]}", "the first task")
+            start = time.perf_counter()
+            wait_for(
+                lambda: self.redis.command(*waiting) == self.redis.command(*begun) == ":0", "the last task", seconds=300
+            )
+            return TASKS[engine] / (time.perf_counter() - start)
+        finally:
+            worker.kill()
+            self.redis.command("FLUSHALL")
+
+    def start(self) -> None:
+        """How long services take to start, against the smallest application."""
+        folder = empty(self.folder / "output")
+        one_route = seconds_to_first_answer(self.peers, "one_route:app", folder)
+        self.figures.setdefault("start: one route", []).append(one_route)
+        for engine in ("background", *ENGINES):
+            environment = self.environment("file", engine)
+            seconds = seconds_to_first_answer(environment, "myservice.main:app", folder, REDIS_URL=self.redis.url)
+            self.figures.setdefault(f"start: {engine}", []).append(seconds)
+            self.add(f"{engine}: start / one route", seconds / one_route)
+
+    def scaffold(self) -> None:
+        """How long Cookiecutter takes for this template, against a template of one file."""
+        seconds = {}
+        for name, template in {"this template": TEMPLATE, "one file": HERE / "peers" / "one_file"}.items():
+            seconds[name] = statistics.median(
+                seconds_of(*COOKIECUTTER, str(template), folder=empty(self.folder / "output")) for _ in range(5)
+            )
+            self.figures.setdefault(f"scaffold: {name}", []).append(seconds[name])
+        self.add("scaffolding / one file", seconds["this template"] / seconds["one file"])
+
+    def growth(self) -> dict[str, list[dict[str, Any]]]:
+        """How cost grows with connections and processes."""
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for name, environment, application in [
+            ("this template", self.environment("file", "background"), "myservice.main:app"),
+            ("the textbook", self.peers, "textbook:app"),
+        ]:
+            for processes in PROCESSES:
+                folder = empty(self.folder / "output")
+                with serve(environment, application, folder, probe=LOG, processes=processes) as server:
+                    server.load(LOG, seconds=1)
+                    for connections in CONNECTIONS:
+                        load = server.load(LOG, seconds=self.seconds, connections=connections)
+                        rows.setdefault(f"{name}, {processes} process{'es'[: 2 * processes - 2]}", []).append(
+                            {"connections": connections, **asdict(load)}
+                        )
+        return rows
+
+    def endurance(self, sink: str, processes: int) -> dict[str, Any]:
+        """Count what many requests leave behind, and how memory grows meanwhile."""
+        output = empty(self.folder / "output") / "records"
+        parts = [(1, self.requests // 5), (10 * self.requests, self.requests - self.requests // 5)]
+        answered, memory = 0, []
+        with (
+            reader(output) as pipe,
+            serve(
+                self.environment(sink, "background"),
+                "myservice.main:app",
+                output.parent,
+                probe="/health/live",
+                method="GET",
+                processes=processes,
+                output=pipe,
+            ) as server,
+        ):
+            for first, limit in parts:
+                answered += server.load("/log/", FIRST=str(first), LIMIT=str(limit)).requests
+                memory.append(server.memory())
+        if sink == "file":
+            lines = (output.parent / "logs" / "log.txt").read_text(encoding="utf-8").splitlines()
+        else:
+            records = output.read_text(encoding="utf-8").splitlines()
+            lines = [json.loads(record)["line"] if record.endswith("}") else record for record in records]
+        whole = {int(line) for line in lines if line.isascii() and line.isdigit()}
+        lost = 0
+        for first, limit in parts:
+            part = [number for number in whole if first <= number < first + 2 * limit]
+            # Requests under way when wrk stops are not answered, and may not have arrived: the last 32.
+            lost += len(set(range(first, max(part) - 32)) - set(part))
+        return {
+            "answered": answered,
+            "lines": len(lines),
+            "lost": lost,
+            "torn or merged": len(lines) - len(whole),
+            "growth of memory in MB": (memory[1] - memory[0]) / 1e6,
+        }
+
+    def product(self) -> float:
+        """How long the template's tests take to render and check the full product."""
+        command = [tool(Path(sys.prefix), "pytest"), "-q", "tests/test_variants.py", "-k", "every_combination"]
+        return seconds_of(*command, folder=TEMPLATE)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()}
+
+
+def measure(bench: Bench, rounds: int, only: str) -> dict[str, Any]:
+    """Measure what matches the expression `only`, and return the medians and what they come from."""
+    result: dict[str, Any] = {"machine": machine(), "ratios": {}}
+
+    def keep(key: str, value: Any) -> None:
+        result[key] = value
+
+    in_rounds: dict[str, Callable[[], None]] = {
+        **{f"requests, {sink}": partial(bench.in_process, sink) for sink in SINKS},
+        **{f"requests, {engine}": partial(bench.hand_over, engine) for engine in ENGINES},
+        **{f"worker, {engine}": partial(bench.work, engine) for engine in ENGINES},
+        "start": bench.start,
+        "scaffold": bench.scaffold,
+    }
+    once: dict[str, Callable[[], None]] = {
+        "growth": lambda: keep("growth", bench.growth()),
+        **{
+            f"endurance, {sink}, {processes}": lambda sink=sink, processes=processes: keep(
+                f"endurance: {sink}, {processes}", bench.endurance(sink, processes)
+            )
+            for sink in SINKS
+            for processes in PROCESSES
+        },
+        "full product": lambda: keep("full product in s", bench.product()),
+    }
+    steps = [("install", bench.prepare), *(list(in_rounds.items()) * rounds), *once.items()]
+    steps = [(name, step) for name, step in steps if name == "install" or re.search(only, name)]
+    columns = (TextColumn("{task.description:25}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("", total=len(steps))
+        for name, step in steps:
+            progress.update(bar, description=name)
+            step()
+            progress.advance(bar)
+    result["ratios"] = {name: statistics.median(values) for name, values in bench.ratios.items()}
+    return result | {"rounds": bench.ratios, "figures": bench.figures}
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description="Measures what the README claims about speed.")
+    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (5)")
+    parser.add_argument("--seconds", type=int, default=4, help="how long each load lasts (4)")
+    parser.add_argument("--requests", type=int, default=500_000, help="after how many requests lines are counted")
+    parser.add_argument("--only", default="", metavar="REGEX", help="measure only what matches, and write nothing")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure everything, print the table, and write result.json, the plot and the table of the README."""
+    options = arguments()
+    if not shutil.which("wrk"):
+        sys.stderr.write("wrk is not on the PATH: install it from your system's packages (Debian: apt install wrk)\n")
+        return 1
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        redis = Redis(empty(folder / "redis"))
+        stack.callback(redis.process.kill)
+        result = measure(Bench(folder, redis, options.seconds, options.requests), options.rounds, options.only)
+    sys.stdout.write(table(result) + "\n")
+    if not options.only:
+        (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        plot(result, HERE / "plot.svg")
+        write_to_readme(result, TEMPLATE / "README.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
