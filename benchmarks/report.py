@@ -31,7 +31,8 @@ def ratio_rows(ratios: dict[str, float]) -> Iterator[tuple[str, str, str, str]]:
     wanted = [
         *((sink, row) for sink in ("file", "stdout") for row in OF_SINK),
         *((engine, row) for engine in ("celery", "rq") for row in OF_ENGINE),
-        *((engine, OF_START) for engine in ("background", "celery", "rq")),
+        ("background", OF_START),
+        *((engine, (OF_START[0], OF_START[1], "", "")) for engine in ("celery", "rq")),
     ]
     for variant, (what, key, least, aim) in wanted:
         if f"{variant}: {key}" in ratios:

@@ -119,45 +119,49 @@ class Bench:
 
     def work(self, engine: str) -> None:
         """How fast a worker works, against one of the bare engine that has nothing to do."""
-        enqueue = {"celery": "{task}.delay({arguments})", "rq": "{module}.queue.enqueue({task}, {arguments})"}[engine]
-        sides = [
-            (self.environment("file", engine), "myservice.worker", "write_log", "'hello'"),
-            (self.peers, f"tutorial_{engine}", "empty", ""),
-        ]
+        ours = {
+            "celery": "from myservice.worker import write_log as task; add = task.delay",
+            "rq": "from functools import partial; from myservice import tasks, worker; "
+            "add = partial(worker.enqueue, tasks.write_log)",
+        }
+        bare = {
+            "celery": "from bare_celery import empty; add = empty.delay",
+            "rq": "from functools import partial; import bare_rq; add = partial(bare_rq.queue.enqueue, bare_rq.empty)",
+        }
         rates = []
-        for environment, module, task, arguments in sides:
-            name = f"{engine}: worker of {module.partition('.')[0]}"
-            source = "myservice.tasks" if (engine, task) == ("rq", "write_log") else module
-            call = enqueue.format(module=module, task=f"{source}.{task}", arguments=arguments)
-            script = f"import {module}, {source}\nfor _ in range({TASKS[engine]}): {call}"
-            rates.append(self._rate_of_worker(engine, environment, module, script))
-            self.figures.setdefault(name, []).append(rates[-1])
+        for name, environment, enqueue, argument in [
+            ("worker", self.environment("file", engine), ours[engine], "'hello'"),
+            ("bare worker", self.peers, bare[engine], ""),
+        ]:
+            folder = empty(self.folder / "output")
+            variables = ENVIRONMENT | {"REDIS_URL": self.redis.url, "PYTHONPATH": str(HERE / "peers")}
+            script = f"{enqueue}\nfor _ in range({TASKS[engine]}): add({argument})"
+            subprocess.run([tool(environment, "python"), "-c", script], cwd=folder, env=variables, check=True)
+            command = {
+                ("worker", "celery"): ("celery", "-A", "myservice.worker", "worker"),
+                ("bare worker", "celery"): ("celery", "-A", "bare_celery", "worker"),
+                ("worker", "rq"): ("python", "-m", "myservice.worker"),
+                ("bare worker", "rq"): ("rq", "worker", "--url", self.redis.url),
+            }[name, engine]
+            worker = Process([tool(environment, command[0]), *command[1:]], folder, variables, folder / "worker.txt")
+            try:
+                rates.append(TASKS[engine] / self._seconds_to_empty(engine))
+            finally:
+                worker.kill()
+                self.redis.command("FLUSHALL")
+            self.figures.setdefault(f"{engine}: {name}, tasks/s", []).append(rates[-1])
         self.add(f"{engine}: worker rate / bare engine", rates[0] / rates[1])
 
-    def _rate_of_worker(self, engine: str, environment: Path, module: str, script: str) -> float:
-        folder = empty(self.folder / "output")
-        variables = ENVIRONMENT | {"REDIS_URL": self.redis.url, "PYTHONPATH": str(HERE / "peers")}
-        python = tool(environment, "python")
-        subprocess.run([python, "-c", script], cwd=folder, env=variables, check=True)
-        command = {
-            "celery": [tool(environment, "celery"), "-A", module, "worker"],
-            "rq": [python, "-m", module]
-            if module == "myservice.worker"
-            else [tool(environment, "rq"), "worker", "--url", self.redis.url],
-        }[engine]
+    def _seconds_to_empty(self, engine: str) -> float:
+        """How long a worker takes from its first task to its last."""
         waiting = {"celery": "LLEN celery", "rq": "LLEN rq:queue:default"}[engine].split()
         begun = {"celery": "ZCARD unacked_index", "rq": "ZCARD rq:wip:default"}[engine].split()
-        worker = Process(command, folder, variables, folder / "worker.txt")
-        try:
-            wait_for(lambda: self.redis.command(*waiting) != f":{TASKS[engine]}", "the first task")
-            start = time.perf_counter()
-            wait_for(
-                lambda: self.redis.command(*waiting) == self.redis.command(*begun) == ":0", "the last task", seconds=300
-            )
-            return TASKS[engine] / (time.perf_counter() - start)
-        finally:
-            worker.kill()
-            self.redis.command("FLUSHALL")
+        wait_for(lambda: self.redis.command(*waiting) != f":{TASKS[engine]}", "the first task")
+        start = time.perf_counter()
+        wait_for(
+            lambda: self.redis.command(*waiting) == self.redis.command(*begun) == ":0", "the last task", seconds=300
+        )
+        return time.perf_counter() - start
 
     def start(self) -> None:
         """How long services take to start, against the smallest application."""
@@ -289,7 +293,7 @@ def measure(bench: Bench, rounds: int, only: str) -> dict[str, Any]:
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description="Measures what the README claims about speed.")
-    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (5)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (3)")
     parser.add_argument("--seconds", type=int, default=4, help="how long each load lasts (4)")
     parser.add_argument("--requests", type=int, default=500_000, help="after how many requests lines are counted")
     parser.add_argument("--only", default="", metavar="REGEX", help="measure only what matches, and write nothing")

@@ -40,12 +40,12 @@ DISTRIBUTIONS_OF_ENGINE = {
     "background": "",
     "celery": """
         amqp async-timeout billiard celery celery-types click-didyoumean click-plugins click-repl fakeredis flower
-        humanize kombu prometheus-client prompt-toolkit python-dateutil pytz redis six sortedcontainers tornado tzdata
-        tzlocal vine wcwidth
+        hiredis humanize kombu prometheus-client prompt-toolkit python-dateutil pytz redis six sortedcontainers tornado
+        tzdata tzlocal vine wcwidth
     """,
     "rq": """
-        arrow async-timeout blinker croniter fakeredis flask itsdangerous jinja2 markupsafe python-dateutil redis
-        redis-sentinel-url rq rq-dashboard six sortedcontainers tzdata werkzeug
+        arrow async-timeout blinker croniter fakeredis flask hiredis itsdangerous jinja2 markupsafe python-dateutil
+        redis redis-sentinel-url rq rq-dashboard six sortedcontainers tzdata werkzeug
     """,
 }
 # The modules among them whose names are others than their distributions'.

@@ -143,6 +143,8 @@ def test_template_readme(tmp_path: Path) -> None:
             elif command == "uvx cookiecutter .":
                 # To be asked is what this one is about.
                 assert "Name of the service" in terminal.run(command, "Asked Desk" + "\n" * len(PROMPTS))
+            elif "benchmarks" in command:
+                terminal.run(f"{command} --help")
             elif command.endswith(("uv run pytest", "exhaustive")):
                 # All of them would include this one, and take too long.
                 selection = "--collect-only" if "exhaustive" in command else "tests/test_prompts.py"

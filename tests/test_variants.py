@@ -119,7 +119,9 @@ def test_license(bake: Bake, license_: str) -> None:
         assert license_ == "Apache-2.0" or "Copyright (c) Ada Lovelace" in files["LICENSE"]
 
 
-@pytest.mark.parametrize(("engine", "own"), [("background", set()), ("celery", {"celery"}), ("rq", {"redis", "rq"})])
+@pytest.mark.parametrize(
+    ("engine", "own"), [("background", set()), ("celery", {"celery", "redis"}), ("rq", {"redis", "rq"})]
+)
 def test_dependencies(bake: Bake, engine: str, own: set[str]) -> None:
     project = tomllib.loads(texts(bake(engine=engine))["pyproject.toml"])
     names = {re.split(r"[\[>]", requirement)[0] for requirement in project["project"]["dependencies"]}

@@ -15,11 +15,6 @@ def write_log(message: str) -> None:
         file.write(message + "\n")
 
 
-@celery.task
-def empty() -> None:
-    """What a worker could do at best: nothing."""
-
-
 @app.post("/log/")
 def log(message: str) -> dict[str, str]:
     write_log.delay(message)

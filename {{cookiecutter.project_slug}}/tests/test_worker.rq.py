@@ -35,7 +35,8 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(sink, "write", refuse)
-    monkeypatch.setattr(routes, "RETRY", Retry(max=worker.RETRY.max))
+    for module in (routes, worker):
+        monkeypatch.setattr(module, "RETRY", Retry(max=worker.RETRY.max))
     return channels
 
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 from .models import EmailAddress, Line, Scheduled, scheduling_responses
 from .settings import settings
 from .tasks import Config, log_service_event, send_email, write_log
-from .worker import RETRY, queue
+from .worker import RETRY, enqueue, queue
 
 router = APIRouter(tags=["background tasks"])
 
@@ -23,7 +23,7 @@ def log(
     message: Annotated[Line, Query(description="The line to write", examples=["hello"])],
 ) -> Scheduled:
     """Writes `message` to the channel `log`: one task with one argument."""
-    queue.enqueue(write_log, message, retry=RETRY)
+    enqueue(write_log, message)
     return Scheduled(message="Log task has been scheduled")
 
 
@@ -36,7 +36,7 @@ def send_notification(
     email: Annotated[EmailAddress, Path(description="Recipient", examples=["ada@example.com"])],
 ) -> Scheduled:
     """Sends `email` a message, that is, writes it to the channel `emails`: nobody waits for it."""
-    queue.enqueue(send_email, email, "This is your notification content.", retry=RETRY)
+    enqueue(send_email, email, "This is your notification content.")
     return Scheduled(message=f"Notification scheduled for {email}")
 
 
@@ -74,5 +74,5 @@ def service_event(
 ) -> Scheduled:
     """Writes `event` to the channel `service_log`: the task is handed state, a `Config`."""
     config = Config(service_name=settings.service_name)
-    queue.enqueue(log_service_event, config.model_dump(mode="json"), event, retry=RETRY)
+    enqueue(log_service_event, config.model_dump(mode="json"), event)
     return Scheduled(message="Service event logged")

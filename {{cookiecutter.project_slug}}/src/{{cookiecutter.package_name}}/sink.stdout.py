@@ -13,8 +13,6 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from .models import Channel
@@ -28,6 +26,7 @@ PATIENCE_MS = 1000  # how long `check` waits for the reader to make room
 # JSON allows them in a string, but some readers end the line there.
 SEPARATORS = {ord(separator): f"\\u{ord(separator):04x}" for separator in "\x85\u2028\u2029"}
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _lock = threading.Lock()
 
 
@@ -38,9 +37,19 @@ def write(channel: Channel, line: str, *, wait: bool = True) -> None:
     while another one is being written, or while the reader of a pipe makes no room.
     """
     record = {"time": datetime.now(UTC).isoformat(), "channel": channel, "line": line}
-    text = json.dumps(record, ensure_ascii=False).translate(SEPARATORS)
-    data = f"{text}\n".encode()
-    with _alone(wait):
+    data = f"{_encode(record).translate(SEPARATORS)}\n".encode()
+    if not _lock.acquire(blocking=wait):
+        raise BlockingIOError(errno.EAGAIN, "Another thread writes")
+    try:
+        _write_alone(data, wait)
+    finally:
+        _lock.release()
+
+
+def _write_alone(data: bytes, wait: bool) -> None:
+    if sys.platform == "linux":
+        fcntl.lockf(STDOUT, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
         if not wait and not _has_room(data):
             raise BlockingIOError(errno.EAGAIN, "Standard output has no room")
         while data:
@@ -49,22 +58,9 @@ def write(channel: Channel, line: str, *, wait: bool = True) -> None:
             except BlockingIOError:
                 # Whoever shares the pipe has made it non-blocking.
                 _poll(timeout_ms=None)
-
-
-@contextmanager
-def _alone(wait: bool) -> Iterator[None]:
-    if not _lock.acquire(blocking=wait):
-        raise BlockingIOError(errno.EAGAIN, "Another thread writes")
-    try:
-        if sys.platform == "linux":
-            fcntl.lockf(STDOUT, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            yield
-        finally:
-            if sys.platform == "linux":
-                fcntl.lockf(STDOUT, fcntl.LOCK_UN)
     finally:
-        _lock.release()
+        if sys.platform == "linux":
+            fcntl.lockf(STDOUT, fcntl.LOCK_UN)
 
 
 def _has_room(data: bytes) -> bool:
