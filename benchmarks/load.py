@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -71,20 +72,39 @@ class Server:
         """The memory that it holds, in bytes."""
         return sum(process.memory_info().rss for process in self._tree())
 
-    def load(self, path: str, *, connections: int = 32, seconds: float = 600, **environment: str) -> Load:
+    def load(self, path: str, *, connections: int = 32, seconds: float) -> Load:
         """Send requests for some seconds; raises RuntimeError if any is not answered with 200."""
+        before = self.cpu_seconds()
+        wrk = self._start_wrk(path, connections, seconds)
+        result = read_result(wrk)
+        cpu = self.cpu_seconds() - before
+        requests = result["requests"]
+        return Load(requests, requests / result["seconds"], result["p50"], result["p99"], cpu / requests * 1e6)
+
+    def count(self, path: str, *, first: int, limit: int) -> int:
+        """Send at least `limit` numbered messages, from `first` on, and return how many were answered."""
+        wrk = self._start_wrk(path, 32, 3600, FIRST=str(first), LIMIT=str(limit))
+        assert wrk.stderr
+        assert wrk.stderr.readline() == "enough\n"
+        wrk.send_signal(signal.SIGINT)
+        return int(read_result(wrk)["requests"])
+
+    def _start_wrk(self, path: str, connections: int, seconds: float, **environment: str) -> subprocess.Popen[str]:
         command = [
             *("wrk", "--threads=1", f"--connections={connections}", f"--duration={seconds:.0f}s"),
             *("--timeout=30s", f"--script={HERE / 'requests.lua'}", f"http://127.0.0.1:{self.port}{path}"),
         ]
-        before = self.cpu_seconds()
-        said = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True).stdout
-        cpu = self.cpu_seconds() - before
-        result = json.loads(said.strip().splitlines()[-1])
-        if result["errors"] or not result["requests"]:
-            raise RuntimeError(f"{path}: {said}")
-        requests = result["requests"]
-        return Load(requests, requests / result["seconds"], result["p50"], result["p99"], cpu / requests * 1e6)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, env=os.environ | environment, text=True, **pipes)
+
+
+def read_result(wrk: subprocess.Popen[str]) -> dict[str, float]:
+    """Wait for the end of wrk and return what it measured; raises RuntimeError if not every request got 200."""
+    output, errors = wrk.communicate()
+    result: dict[str, float] = json.loads(output.strip().splitlines()[-1])
+    if wrk.returncode or result["errors"] or not result["requests"]:
+        raise RuntimeError(f"{' '.join(map(str, wrk.args))}\n{output}{errors}")
+    return result
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 -- Sends POST requests and prints what wrk measured as one line of JSON.
--- With LIMIT, each message is a number of its own, from FIRST on, and wrk stops after LIMIT responses.
+-- With LIMIT, each message is a number of its own, from FIRST on; after LIMIT responses it says so on standard error
+-- and sends no more, but waits to be interrupted.
 
 local first = tonumber(os.getenv("FIRST") or "1")
 local limit = tonumber(os.getenv("LIMIT"))
@@ -19,6 +20,7 @@ if limit then
       answered = answered + 1
       if answered == limit then
          wrk.thread:stop()
+         io.stderr:write("enough\n")
       end
    end
 end

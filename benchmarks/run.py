@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from load import HERE, Load, Server, empty, reader, seconds_of, seconds_to_first_answer, serve, tool
-from report import plot, table, write_to_readme
+from plot import plot
+from report import table, write_to_readme
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -220,7 +221,7 @@ class Bench:
             ) as server,
         ):
             for first, limit in parts:
-                answered += server.load("/log/", FIRST=str(first), LIMIT=str(limit)).requests
+                answered += server.count("/log/", first=first, limit=limit)
                 memory.append(server.memory())
         if sink == "file":
             lines = (output.parent / "logs" / "log.txt").read_text(encoding="utf-8").splitlines()

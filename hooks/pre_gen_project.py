@@ -6,12 +6,11 @@ the folder goes again. Only the standard library is there for certain.
 
 import json
 import keyword
+import os
 import re
 import sys
 import unicodedata
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 # Answers arrive as JSON in a raw string: valid Python also before rendering, and nothing in them is ever executed.
 ANSWERS = r"""
@@ -138,9 +137,9 @@ def email_fault(address: str) -> str | None:
     return fault
 
 
-def faults(answers: dict[str, Any]) -> list[str]:
+def faults(answers: dict[str, object]) -> list[str]:
     """One line for each answer that cannot be used: which prompt, what was given, what is allowed."""
-    engine = answers["engine"]
+    engine = str(answers["engine"])
     checks = {
         "project_name": partial(text_fault, longest=80),
         "project_slug": partial(slug_fault, engine=engine),
@@ -164,21 +163,15 @@ def faults(answers: dict[str, Any]) -> list[str]:
     return lines
 
 
-def folder_fault(folder: Path) -> str | None:
-    """What is wrong with the folder that the project goes to, or None.
-
-    Cookiecutter can write over what is there (`--overwrite-if-exists`), but then nobody knew which files are whose.
-    """
-    if any(folder.iterdir()):
-        return f"{folder.name}: the folder holds files already; generate elsewhere, or have cruft update the project"
-    return None
-
-
 def main() -> int:
     """Print every fault to standard error; returns 1 if there is one, else 0."""
-    found = faults(json.loads(ANSWERS))
-    if fault := folder_fault(Path.cwd()):
-        found.append(fault)
+    answers = json.loads(ANSWERS)
+    found = faults(answers)
+    # Cookiecutter writes over what is there if told to, and nobody could tell any more which files are whose.
+    if any(os.scandir()):
+        found.append(
+            f"{answers['project_slug']}: the folder holds files already; generate elsewhere, or update with cruft"
+        )
     for line in found:
         print(line, file=sys.stderr)
     return 1 if found else 0
