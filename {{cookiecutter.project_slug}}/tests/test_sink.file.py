@@ -61,23 +61,6 @@ def test_write_that_fails_leaves_nothing_behind(records: Callable[[str], list[st
     assert records("log") == ["x" * 700, "after"]
 
 
-def test_does_not_wait_for_another_writer_unless_told_to(
-    log_dir: Path, records: Callable[[str], list[str]]
-) -> None:
-    fcntl = pytest.importorskip("fcntl")
-    sink.write("log", "before")
-    with ThreadPoolExecutor() as pool, (log_dir / "log.txt").open() as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(BlockingIOError):
-            sink.write("log", "refused", wait=False)
-        waiting = pool.submit(sink.write, "log", "waited")
-        assert records("log") == ["before"]
-        fcntl.flock(other, fcntl.LOCK_UN)
-        waiting.result()
-
-    assert records("log") == ["before", "waited"]
-
-
 def test_check_notices_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

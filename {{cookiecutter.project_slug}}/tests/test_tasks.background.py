@@ -1,6 +1,8 @@
-"""Tasks that fail, and tasks that have to wait."""
+"""Tasks that fail{{ ", and tasks that have to wait" if cookiecutter.sink == "stdout" }}."""
 
+{% if cookiecutter.sink == "stdout" %}
 import threading
+{% endif %}
 from typing import NoReturn
 
 import pytest
@@ -28,6 +30,7 @@ def test_client_is_answered_before_its_task_fails(client: TestClient) -> None:
     client = TestClient(client.app, raise_server_exceptions=False)
 
     assert client.post("/log/", params={"message": "lost"}).status_code == 200
+{% if cookiecutter.sink == "stdout" %}
 
 
 def test_only_a_thread_waits_for_the_sink(
@@ -45,3 +48,4 @@ def test_only_a_thread_waits_for_the_sink(
     client.post("/log/", params={"message": "hello"})
 
     assert written["hello"] != written["loop"]
+{% endif %}

@@ -29,18 +29,17 @@ def _open_for_append(channel: Channel) -> int:
         return os.open(path, APPEND, 0o666)
 
 
-def write(channel: Channel, line: str, *, wait: bool = True) -> None:
+def write(channel: Channel, line: str) -> None:
     """Append `line`, which holds no line separator, to `channel`.
 
-    Raises OSError if the operating system does not take all of it; and BlockingIOError if not to
-    `wait`, while another process writes.
+    Raises OSError if the operating system does not take all of it.
     """
     data = f"{line}\n".encode()
     file = _open_for_append(channel)
     try:
         # Nobody may append before a write that failed in the middle is undone. Closing unlocks.
         if sys.platform != "win32":
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX)
         _write_all(file, data)
     finally:
         os.close(file)

@@ -33,38 +33,38 @@ _lock = threading.Lock()
 def write(channel: Channel, line: str, *, wait: bool = True) -> None:
     """Write a record of `line`.
 
-    Raises OSError if standard output does not take all of it; and BlockingIOError if not to `wait`,
-    while another one is being written, or while the reader of a pipe makes no room.
+    Raises OSError if standard output does not take all of it; and BlockingIOError if not to `wait`
+    while the reader of a pipe makes no room.
     """
     record = {"time": datetime.now(UTC).isoformat(), "channel": channel, "line": line}
     data = f"{_encode(record).translate(SEPARATORS)}\n".encode()
-    if not _lock.acquire(blocking=wait):
-        raise BlockingIOError(errno.EAGAIN, "Another thread writes")
-    try:
-        _write_alone(data, wait)
-    finally:
-        _lock.release()
-
-
-def _write_alone(data: bytes, wait: bool) -> None:
-    if sys.platform == "linux":
-        fcntl.lockf(STDOUT, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    try:
-        if not wait and not _has_room(data):
-            raise BlockingIOError(errno.EAGAIN, "Standard output has no room")
-        while data:
-            try:
-                data = data[os.write(STDOUT, data) :]
-            except BlockingIOError:
-                # Whoever shares the pipe has made it non-blocking.
-                _poll(timeout_ms=None)
-    finally:
+    # Before the lock, which a writer keeps that waits for room; and again when nobody else writes.
+    if not wait:
+        _require_room(data)
+    with _lock:
         if sys.platform == "linux":
-            fcntl.lockf(STDOUT, fcntl.LOCK_UN)
+            fcntl.lockf(STDOUT, fcntl.LOCK_EX)
+        try:
+            if not wait:
+                _require_room(data)
+            _write_all(data)
+        finally:
+            if sys.platform == "linux":
+                fcntl.lockf(STDOUT, fcntl.LOCK_UN)
 
 
-def _has_room(data: bytes) -> bool:
-    return sys.platform == "linux" and len(data) <= select.PIPE_BUF and _poll(timeout_ms=0) != 0
+def _require_room(data: bytes) -> None:
+    if sys.platform != "linux" or len(data) > select.PIPE_BUF or not _poll(timeout_ms=0):
+        raise BlockingIOError(errno.EAGAIN, "Standard output has no room")
+
+
+def _write_all(data: bytes) -> None:
+    while data:
+        try:
+            data = data[os.write(STDOUT, data) :]
+        except BlockingIOError:
+            # Whoever shares the pipe has made it non-blocking.
+            _poll(timeout_ms=None)
 
 
 def _poll(timeout_ms: int | None) -> int:

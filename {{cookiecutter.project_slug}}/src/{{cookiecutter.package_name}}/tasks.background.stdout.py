@@ -18,7 +18,7 @@ async def write(channel: Channel, line: str) -> None:
     """Return once the operating system has `line`; raises OSError if it does not take it.
 
     It takes a line in microseconds, a tenth of what a thread costs, so that this is done at once.
-    Only what would keep other requests waiting is left to a thread.
+    Only while a pipe has no room, which would keep other requests waiting, a thread waits for it.
     """
     try:
         sink.write(channel, line, wait=False)
