@@ -15,8 +15,7 @@ from jinja2.ext import Extension
 HERE = Path(__file__).parent
 HOOKS = [HERE / "hooks" / f"{when}_gen_project.py" for when in ("pre", "post")]
 DEFAULTS = json.loads((HERE / "cookiecutter.json").read_text(encoding="utf-8"))
-# What Cookiecutter is meant to render besides the template's files: these texts, and paths with one of these names.
-NAMES = ("{{cookiecutter.project_slug}}", "{{cookiecutter.package_name}}")
+# What Cookiecutter is meant to render besides the template's files: these texts, and the two names in their paths.
 TEXTS = {
     *(default for default in DEFAULTS.values() if isinstance(default, str)),
     *(hook.read_text(encoding="utf-8") for hook in HOOKS),
@@ -71,6 +70,6 @@ class Answers(Extension):
 
         What is typed at a prompt is text anyway; but not what comes from a command line, a file or `cruft update`.
         """
-        if name is None and source not in TEXTS and not any(name in source for name in NAMES):
-            return re.sub(r"\{(?=[{%#])", "{{ '{' }}", source)
+        if name is None and source not in TEXTS:
+            return re.sub(r"\{(?=[{%#])(?!\{cookiecutter\.(project_slug|package_name)\}\})", "{{ '{' }}", source)
         return source

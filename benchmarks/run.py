@@ -207,7 +207,8 @@ class Bench:
         """Count what many requests leave behind, and how memory grows meanwhile."""
         output = empty(self.folder / "output") / "records"
         parts = [(1, self.requests // 5), (10 * self.requests, self.requests - self.requests // 5)]
-        answered, memory = 0, []
+        answered: list[int] = []
+        memory: list[int] = []
         with (
             reader(output) as pipe,
             serve(
@@ -221,7 +222,7 @@ class Bench:
             ) as server,
         ):
             for first, limit in parts:
-                answered += server.count("/log/", first=first, limit=limit)
+                answered.append(server.count("/log/", first=first, limit=limit))
                 memory.append(server.memory())
         if sink == "file":
             lines = (output.parent / "logs" / "log.txt").read_text(encoding="utf-8").splitlines()
@@ -230,12 +231,12 @@ class Bench:
             lines = [json.loads(record)["line"] if record.endswith("}") else record for record in records]
         whole = {int(line) for line in lines if line.isascii() and line.isdigit()}
         lost = 0
-        for first, limit in parts:
+        for (first, limit), least in zip(parts, answered, strict=True):
             part = {number for number in whole if first <= number < first + 2 * limit}
             # wrk makes its first request for itself alone; and the last 32 may not have arrived when it stops.
-            lost += len(set(range(first + 1, max(part) - 32)) - part)
+            lost += max(least - len(part), len(set(range(first + 1, max(part, default=first) - 32)) - part))
         return {
-            "answered": answered,
+            "answered": sum(answered),
             "lines": len(lines),
             "lost": lost,
             "torn or merged": len(lines) - len(whole),

@@ -70,12 +70,18 @@ def pick_variants(project: Path, chosen: set[str]) -> None:
 
 def path_to_type(project: Path) -> str:
     """The path to the project from where the command was typed, as far as the shell tells."""
-    return os.path.relpath(project, os.environ["PWD"]) if "PWD" in os.environ else str(project)
+    try:
+        return os.path.relpath(project, os.environ["PWD"])
+    except (KeyError, ValueError):
+        # Unknown, or on another drive of Windows.
+        return str(project)
 
 
 def main() -> int:
     """Finish the project in the current folder; returns 0."""
     answers = json.loads(ANSWERS)
+    # A path that the terminal cannot show is no reason to fail.
+    sys.stdout.reconfigure(errors="backslashreplace")
     pick_variants(Path.cwd(), chosen_variants(answers))
     besides = "" if answers["engine"] == "background" else WORKERS
     print(NEXT.format(slug=answers["project_slug"], folder=shlex.quote(path_to_type(Path.cwd())), besides=besides))

@@ -72,7 +72,7 @@ UNPRINTABLE = re.compile(
 )
 # An atom and a label, with letters of any script: https://www.rfc-editor.org/rfc/rfc5322#section-3.2.3 and rfc1035
 ATOM = r"""[^\s@<>()\[\],;:\\".]+"""
-LABEL = r"[^\W_](?:[^\W_]|-)*(?<!-)"
+LABEL = r"[^\W_](?:[^\W_]|-){0,62}(?<!-)"
 EMAIL = re.compile(r"(?=.{1,64}@)" + rf"{ATOM}(?:\.{ATOM})*@{LABEL}(?:\.{LABEL})+")
 
 
@@ -132,7 +132,7 @@ def package_fault(name: str, engine: str) -> str | None:
 def email_fault(address: str) -> str | None:
     """What is wrong with an e-mail address, or None."""
     fault = text_fault(address, longest=254)
-    if fault is None and not EMAIL.fullmatch(address):
+    if fault is None and not (EMAIL.fullmatch(address) and address.isprintable()):
         return "must be an e-mail address, such as you@example.com"
     return fault
 

@@ -304,6 +304,17 @@ def test_answers_are_never_executed(desk: Path, code: str) -> None:
     assert list(desk.parent.rglob("pwned")) == []
 
 
+def test_names_of_folders_open_no_door(desk: Path) -> None:
+    """Paths of the template hold them, and are rendered; in an answer, nothing else is."""
+    answer = "{{cookiecutter.project_slug}} {{ cycler.__init__.__globals__.os.mkdir('pwned') }}"
+    result = cookiecutter_command(desk, "--no-input", f"description={answer}")
+    project = tomllib.loads((desk / "myservice" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert result.returncode == 0
+    assert project["description"] == answer.replace("{{cookiecutter.project_slug}}", "myservice")
+    assert list(desk.parent.rglob("pwned")) == []
+
+
 @pytest.mark.parametrize("typed", [NAME, *CODE])
 def test_what_is_typed_is_kept(desk: Path, typed: str) -> None:
     lines = [typed, "typed-answers", "", typed, typed, *[""] * (len(PROMPTS) - 5)]

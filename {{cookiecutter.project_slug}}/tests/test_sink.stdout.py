@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import pty
 import select
 import subprocess
 import sys
@@ -109,8 +110,8 @@ def test_does_not_wait_for_the_reader_unless_told_to(pipe: tuple[int, int]) -> N
         sink.write("log", "refused", wait=False)
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(sink.write, "log", "waited")
-        while sink._lock.acquire(blocking=False):
-            sink._lock.release()
+        while not sink._lock.locked():
+            assert not waiting.done()
         with pytest.raises(BlockingIOError, match="no room"):
             sink.write("log", "refused", wait=False)
         rest = b""
@@ -120,6 +121,19 @@ def test_does_not_wait_for_the_reader_unless_told_to(pipe: tuple[int, int]) -> N
 
     assert json.loads(first)["line"] == "before"
     assert json.loads(rest.lstrip(b"x"))["line"] == "waited"
+
+
+def test_does_not_wait_for_a_terminal_unless_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = pty.openpty()
+    monkeypatch.setattr(sink, "STDOUT", writer)
+
+    with pytest.raises(BlockingIOError, match="no room"):
+        sink.write("log", "refused", wait=False)
+    sink.write("log", "waited")
+
+    assert json.loads(os.read(reader, 1000))["line"] == "waited"
+    os.close(reader)
+    os.close(writer)
 
 
 def test_check_notices_that_the_reader_has_gone(pipe: tuple[int, int]) -> None:

@@ -3,7 +3,8 @@
 A line reaches the operating system in one `write` on a descriptor that appends, so lines neither
 tear nor merge, whichever threads and processes of this machine write at the same time. A write that
 fails leaves nothing of its line behind. The file is opened for each line: one that was rotated
-away, or a folder that was removed, is made anew. Nothing is flushed to the disk itself.
+away, or a folder that was removed, is made anew. Nothing is flushed to the disk itself. Windows has
+no such appending and no such lock: there, this holds for the threads of one process.
 """
 
 import os

@@ -47,28 +47,32 @@ def write(channel: Channel, line: str, *, wait: bool = True) -> None:
         try:
             if not wait:
                 _require_room(data)
-            _write_all(data)
+            _write_all(data, wait)
         finally:
             if sys.platform == "linux":
                 fcntl.lockf(STDOUT, fcntl.LOCK_UN)
 
 
 def _require_room(data: bytes) -> None:
-    if sys.platform != "linux" or len(data) > select.PIPE_BUF or not _poll(timeout_ms=0):
+    # A terminal tells that it has room when it has less than a line's.
+    roomy = sys.platform == "linux" and len(data) <= select.PIPE_BUF and not os.isatty(STDOUT)
+    if not roomy or not _poll(timeout_ms=0):
         raise BlockingIOError(errno.EAGAIN, "Standard output has no room")
 
 
-def _write_all(data: bytes) -> None:
+def _write_all(data: bytes, wait: bool) -> None:
     while data:
         try:
             data = data[os.write(STDOUT, data) :]
         except BlockingIOError:
-            # Whoever shares the pipe has made it non-blocking.
+            # Whoever shares the pipe has made it non-blocking, and perhaps has just filled it.
+            if not wait:
+                raise
             _poll(timeout_ms=None)
 
 
 def _poll(timeout_ms: int | None) -> int:
-    """Wait until standard output has room for PIPE_BUF bytes, or an error; returns poll's events."""
+    """Wait until standard output has room, PIPE_BUF bytes if it is a pipe; returns poll's events."""
     poll = select.poll()
     poll.register(STDOUT, select.POLLOUT)
     return dict(poll.poll(timeout_ms)).get(STDOUT, 0)

@@ -1,4 +1,8 @@
-"""The work itself: functions that know nothing of requests, nor of what runs them."""
+"""The work itself: functions that know nothing of requests, nor of what runs them.
+
+They are `async def`, so that FastAPI runs them on the event loop, where work must not take long or
+block. Work that does belongs in a plain `def`, for which FastAPI takes a thread.
+"""
 
 import asyncio
 
@@ -17,8 +21,8 @@ class Config(BaseModel):
 async def write(channel: Channel, line: str) -> None:
     """Return once the operating system has `line`; raises OSError if it does not take it.
 
-    It takes a line in microseconds, a tenth of what a thread costs, so that this is done at once.
-    Only while a pipe has no room, which would keep other requests waiting, a thread waits for it.
+    The system takes a line in microseconds, a tenth of what a thread costs. Only while a pipe has no
+    room, or for a record too long to be sure of it, a thread waits in place of the event loop.
     """
     try:
         sink.write(channel, line, wait=False)

@@ -59,9 +59,9 @@ app.conf.update(
     # A task is struck off when it is done, not when it begins: if its process dies, it runs again.
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    # Short tasks run faster if a process has the next ones at hand. Long ones want a 1 here: it shares
-    # them out more evenly, and a worker that is killed delays no others.
-    worker_prefetch_multiplier=4,
+    # A process holds no other task than the one that it runs: those that wait for it would use up the
+    # time that `visibility_timeout` gives them.
+    worker_prefetch_multiplier=1,
     broker_connection_retry_on_startup=True,
     broker_transport_options={
         # What a killed worker held goes to another after this many seconds. Longer tasks need more.
