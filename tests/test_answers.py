@@ -269,14 +269,16 @@ def test_docs_show_the_name(bake: Bake) -> None:
     assert (info["title"], info["summary"]) == (NAME, NAME)
 
 
-def cookiecutter_command(folder: Path, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+def cookiecutter_command(
+    folder: Path, *arguments: str, typed: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run Cookiecutter as a person would, in `folder`, with a home of its own."""
     home = folder.with_name("home")
     home.mkdir(exist_ok=True)
     return subprocess.run(
         [sys.executable, "-m", "cookiecutter", str(TEMPLATE), *arguments],
         cwd=folder,
-        env=ENVIRONMENT | {"HOME": str(home), "USERPROFILE": str(home)},
+        env=ENVIRONMENT | {"HOME": str(home), "USERPROFILE": str(home)} | environment,
         input=typed,
         capture_output=True,
         encoding="utf-8",
@@ -372,6 +374,14 @@ def test_failing_hook_leaves_nothing(tmp_path: Path, hook: str) -> None:
         cookiecutter(str(template), no_input=True, output_dir=str(tmp_path / "projects"), default_config=True)
 
     assert list((tmp_path / "projects").iterdir()) == []
+
+
+def test_message_that_cannot_be_shown_fails_nothing(desk: Path) -> None:
+    (desk / "名").mkdir()
+    result = cookiecutter_command(desk, "--no-input", "--output-dir", "名", PYTHONIOENCODING="ascii")
+
+    assert result.returncode == 0
+    assert (desk / "名" / "myservice" / "pyproject.toml").is_file()
 
 
 def test_no_expression_can_raise(monkeypatch: pytest.MonkeyPatch) -> None:

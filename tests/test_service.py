@@ -147,6 +147,9 @@ def test_unwritable_log_dir_stops_the_start(installed: Installed, tmp_path: Path
 @of_files
 def test_readiness_follows_log_dir(installed: Installed, tmp_path: Path) -> None:
     with serve(installed, tmp_path) as service:
+        # A worker that is still starting would refuse to.
+        service.post("/log/?message=before")
+        service.expect("log", "before")
         for file in service.log_dir.iterdir():
             file.unlink()
         service.log_dir.rmdir()
