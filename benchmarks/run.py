@@ -74,9 +74,9 @@ class Bench:
     def add(self, ratio: str, value: float) -> None:
         self.ratios.setdefault(ratio, []).append(value)
 
-    def load(self, name: str, server: Server, path: str, **options: Any) -> Load:
+    def load(self, name: str, server: Server, path: str) -> Load:
         """Put a load on a server, and keep the figures under a name."""
-        load = server.load(path, seconds=self.seconds, **options)
+        load = server.load(path, seconds=self.seconds)
         self.figures.setdefault(name, []).append(asdict(load))
         return load
 
@@ -194,13 +194,12 @@ class Bench:
         ]:
             for processes in PROCESSES:
                 folder = empty(self.folder / "output")
+                label = f"{name}, {processes} process" if processes == 1 else f"{name}, {processes} processes"
                 with serve(environment, application, folder, probe=LOG, processes=processes) as server:
                     server.load(LOG, seconds=1)
                     for connections in CONNECTIONS:
                         load = server.load(LOG, seconds=self.seconds, connections=connections)
-                        rows.setdefault(f"{name}, {processes} process{'es'[: 2 * processes - 2]}", []).append(
-                            {"connections": connections, **asdict(load)}
-                        )
+                        rows.setdefault(label, []).append({"connections": connections, **asdict(load)})
         return rows
 
     def endurance(self, sink: str, processes: int) -> dict[str, Any]:

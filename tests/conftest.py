@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,13 @@ def generate(folder: Path, template: Path = TEMPLATE, **answers: Any) -> Path:
         config_file=str(config),
     )
     return Path(project)
+
+
+def copy_template(folder: Path) -> Path:
+    """Copy the template to `folder`, for a test that changes it, and return the folder."""
+    return Path(
+        shutil.copytree(TEMPLATE, folder, ignore=shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis"))
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

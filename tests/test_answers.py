@@ -6,7 +6,6 @@ import functools
 import html
 import json
 import runpy
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from checks import check_ruff, parse, texts
-from conftest import ENVIRONMENT, PROMPTS, TEMPLATE, Bake, Installed, generate
+from conftest import ENVIRONMENT, PROMPTS, TEMPLATE, Bake, Installed, copy_template, generate
 from cookiecutter.exceptions import FailedHookException
 from cookiecutter.main import cookiecutter
 from cookiecutter.utils import create_env_with_context
@@ -41,42 +40,10 @@ CODE = [
 
 # What means something to a file that answers go into, to what reads that file, or to a terminal.
 MEANINGFUL = [
-    *(
-        "'",
-        '"',
-        '"""',
-        "\\",
-        "\\n",
-        "\\N{DASH}",
-        "{{",
-        "}}",
-        "cookiecutter",
-        "{% x %}",
-        "{#",
-        "#}",
-        "%",
-        "${X}",
-        "$x",
-        "`",
-        "$(",
-    ),
-    *("<b>", "</title>", "&amp;", "- ", "+ ", "* ", "1. ", "2) ", "# ", "| ", "[x](y)", "![", "_", "~~", "==", ": "),
-    *(
-        "    ",
-        "None",
-        "class",
-        "con",
-        "e\u0301",
-        "\u202e",
-        "\ufeff",
-        "🚀",
-        "👩‍💻",
-        "名",
-        "\x1b",
-        "\n",
-        "\u2028",
-        "\ud800",
-    ),
+    *r"""' " \ \n \N{DASH} {{ }} cookiecutter {# #} % ${X} $x ` $( <b> </title> &amp;""".split(),
+    *"[x](y) ![ _ ~~ == None class con".split(),
+    *["{% x %}", "- ", "+ ", "* ", "1. ", "2) ", "# ", "| ", ": ", "    ", '"""'],
+    *["e\u0301", "\u202e", "\ufeff", "🚀", "👩‍💻", "名", "\x1b", "\n", "\u2028", "\ud800"],
 ]
 CHARACTER = st.characters(exclude_categories=())
 ANY_TEXT = st.lists(st.sampled_from(MEANINGFUL) | CHARACTER, max_size=30).map("".join)
@@ -217,20 +184,14 @@ def test_filters_keep_any_text(text: str) -> None:
     assert read_markdown(extension["markdown"](text))[1] == [text.strip()]
 
 
-@pytest.mark.parametrize("slug", SLUGS)
-def test_slugs_do_not_change_formatting(tmp_path: Path, slug: str) -> None:
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [*(("project_slug", slug) for slug in SLUGS), *(("package_name", package) for package in PACKAGES)],
+)
+def test_names_of_code_do_not_change_formatting(tmp_path: Path, prompt: str, name: str) -> None:
     for sink in PROMPTS["sink"]:
         for engine in PROMPTS["engine"]:
-            generate(tmp_path / sink / engine, project_slug=slug, sink=sink, engine=engine)
-
-    check_ruff(tmp_path)
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_package_names_do_not_change_formatting(tmp_path: Path, package: str) -> None:
-    for sink in PROMPTS["sink"]:
-        for engine in PROMPTS["engine"]:
-            generate(tmp_path / sink / engine, package_name=package, sink=sink, engine=engine)
+            generate(tmp_path / sink / engine, sink=sink, engine=engine, **{prompt: name})
 
     check_ruff(tmp_path)
 
@@ -363,8 +324,7 @@ def test_folder_that_exists_is_left_alone(desk: Path, option: list[str]) -> None
 
 @pytest.mark.parametrize("hook", ["pre_gen_project", "post_gen_project"])
 def test_failing_hook_leaves_nothing(tmp_path: Path, hook: str) -> None:
-    template = tmp_path / "template"
-    shutil.copytree(TEMPLATE, template, ignore=shutil.ignore_patterns(".*", "tests"))
+    template = copy_template(tmp_path / "template")
     script = template / "hooks" / f"{hook}.py"
     script.write_text(
         script.read_text(encoding="utf-8").replace("def main() -> int:", "def main() -> int:\n    1 / 0"),
@@ -374,6 +334,14 @@ def test_failing_hook_leaves_nothing(tmp_path: Path, hook: str) -> None:
         cookiecutter(str(template), no_input=True, output_dir=str(tmp_path / "projects"), default_config=True)
 
     assert list((tmp_path / "projects").iterdir()) == []
+
+
+@pytest.mark.parametrize(("engine", "needs_redis"), [("background", False), ("celery", True), ("rq", True)])
+def test_what_to_do_next_is_told(desk: Path, engine: str, needs_redis: bool) -> None:
+    said = cookiecutter_command(desk, "--no-input", f"engine={engine}", PWD=str(desk)).stdout
+
+    assert "uv run --directory myservice fastapi dev\n" in said
+    assert ("Redis" in said) == needs_redis
 
 
 def test_message_that_cannot_be_shown_fails_nothing(desk: Path) -> None:

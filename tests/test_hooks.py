@@ -73,18 +73,8 @@ BAD = {
         "a b@b.de",
         "a@b@c.de",
         '"a"@b.de',
-        *[
-            "a..b@c.de",
-            ".a@b.de",
-            "a.@b.de",
-            "a@-b.de",
-            "a@b-.de",
-            "a@b..de",
-            "a@b.de.",
-            "-@-.-",
-            "\ufeffa@b.de",
-            "y" * 65 + "@b.de",
-        ],
+        *"a..b@c.de .a@b.de a.@b.de a@-b.de a@b-.de a@b..de a@b.de. -@-.- \ufeffa@b.de".split(),
+        "y" * 65 + "@b.de",
         "x" * 250 + "@b.de",
     ],
 }
@@ -122,14 +112,13 @@ def test_refused(prompt: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("prompt", "value"),
     [
-        *[
-            ("license", "GPL"),
-            ("python_version", 3.11),
-            ("python_version", "2.7"),
-            ("sink", None),
-            ("engine", "rabbit"),
-        ],
-        *[("container", "no"), ("ci", "../x")],
+        ("license", "GPL"),
+        ("python_version", 3.11),
+        ("python_version", "2.7"),
+        ("sink", None),
+        ("engine", "rabbit"),
+        ("container", "no"),
+        ("ci", "../x"),
     ],
 )
 def test_choice_that_is_none_is_refused(prompt: str, value: object) -> None:

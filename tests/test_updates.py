@@ -1,14 +1,13 @@
 """A project follows its template with cruft, and keeps what its owner has written."""
 
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ENVIRONMENT, TEMPLATE, generate, variants
+from conftest import ENVIRONMENT, copy_template, generate, variants
 
 
 class Terminal:
@@ -82,8 +81,7 @@ def owner(tmp_path: Path, request: pytest.FixtureRequest) -> Owner:
     """An owner whose answers hold what could be mistaken for a template."""
     sink, engine = request.param
     terminal = Terminal(tmp_path / "home")
-    template = tmp_path / "template"
-    shutil.copytree(TEMPLATE, template, ignore=shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis"))
+    template = copy_template(tmp_path / "template")
     terminal.commit(template)
     answers = {"project_name": "Order {{ Desk }} 🚀", "project_slug": "order-desk", "sink": sink, "engine": engine}
     terminal.cruft(tmp_path, "create", str(template), "--no-input", "--extra-context", json.dumps(answers))

@@ -61,6 +61,20 @@ def test_write_that_fails_leaves_nothing_behind(records: Callable[[str], list[st
     assert records("log") == ["x" * 700, "after"]
 
 
+def test_writers_wait_for_each_other(log_dir: Path, records: Callable[[str], list[str]]) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    sink.write("log", "before")
+    with ThreadPoolExecutor() as pool, (log_dir / "log.txt").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting = pool.submit(sink.write, "log", "waited")
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.2)
+        fcntl.flock(other, fcntl.LOCK_UN)
+        waiting.result(timeout=10)
+
+    assert records("log") == ["before", "waited"]
+
+
 def test_check_notices_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

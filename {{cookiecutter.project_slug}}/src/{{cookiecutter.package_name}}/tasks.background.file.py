@@ -1,8 +1,8 @@
 """The work itself: functions that know nothing of requests, nor of what runs them.
 
-They are `async def`, so that FastAPI runs them on the event loop: the operating system takes a line
-in microseconds, a tenth of what it costs to have a thread do it. (A local disk's does; have LOG_DIR
-on one.) Work that takes longer belongs in a plain `def`, for which FastAPI takes a thread.
+They are `async def`, so that FastAPI runs them on the event loop: with LOG_DIR on a local disk, the
+operating system takes a line in microseconds, a tenth of what it costs to have a thread do it. Work
+that takes longer belongs in a plain `def`, for which FastAPI takes a thread.
 """
 
 from pydantic import BaseModel

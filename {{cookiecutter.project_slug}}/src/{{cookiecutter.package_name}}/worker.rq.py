@@ -23,7 +23,7 @@ RETRY = Retry(max=3, interval=[5, 10, 20])
 # JSON on both sides: with RQ's default, whoever can write to Redis could have workers run anything.
 queue = Queue(
     serializer=JSONSerializer,
-    # A request waits for Redis one second at most, and does not try again.
+    # A request waits for each answer of Redis one second at most, and does not try again.
     connection=Redis.from_url(
         str(settings.redis_url),
         socket_connect_timeout=1,
