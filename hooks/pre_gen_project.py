@@ -36,7 +36,7 @@ DISTRIBUTIONS = """
     typing-extensions typing-inspection uvicorn uvloop watchfiles websockets
 """
 DISTRIBUTIONS_OF_ENGINE = {
-    "background": "",
+    "background": "stamina tenacity",
     "celery": """
         amqp async-timeout billiard celery celery-types click-didyoumean click-plugins click-repl fakeredis flower
         hiredis humanize kombu prometheus-client prompt-toolkit python-dateutil pytz redis six sortedcontainers tornado
@@ -51,7 +51,7 @@ DISTRIBUTIONS_OF_ENGINE = {
 MODULES = "_pytest _yaml dateutil dns dotenv markdown_it mypyc opentelemetry py yaml"
 # The modules of a service's tests, which find each other by these names.
 TEST_MODULES = """
-    clients conftest test_health test_main test_routes test_settings test_sink test_tasks test_worker tests
+    clients conftest test_health test_main test_routes test_runner test_settings test_sink test_worker tests
 """
 # What is a keyword, or a module of the standard library, in some of the Pythons that a service may run on, but perhaps
 # not in the one that runs this: https://docs.python.org/3/whatsnew/

@@ -1,8 +1,10 @@
 """Real servers, workers and Redis, real requests."""
 
+import asyncio
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,8 +13,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
@@ -71,8 +73,15 @@ def answers(url: str) -> bool:
 class Process:
     """A running command, its standard output line by line, and its standard error in a file."""
 
-    def __init__(self, command: list[str], folder: Path, environment: dict[str, str], errors: Path) -> None:
-        """Start `command` in `folder`, in a process group of its own."""
+    def __init__(
+        self,
+        command: list[str],
+        folder: Path,
+        environment: dict[str, str],
+        errors: Path,
+        stdout: int = subprocess.PIPE,
+    ) -> None:
+        """Start `command` in `folder`, in a process group of its own; only from a pipe, output is read."""
         self.errors = errors
         self.output: list[str] = []
         with errors.open("w", encoding="utf-8") as stderr:
@@ -80,7 +89,7 @@ class Process:
                 command,
                 cwd=folder,
                 env=environment,
-                stdout=subprocess.PIPE,
+                stdout=stdout,
                 stderr=stderr,
                 encoding="utf-8",
                 start_new_session=True,
@@ -90,9 +99,9 @@ class Process:
         self._reader.start()
 
     def _read(self) -> None:
-        assert self._popen.stdout
-        with self._popen.stdout as lines:
-            self.output.extend(lines)
+        if self._popen.stdout:
+            with self._popen.stdout as lines:
+                self.output.extend(lines)
 
     def said(self) -> str:
         """What it has written to standard error."""
@@ -188,6 +197,7 @@ class Service:
     environment: dict[str, str]
     port: int
     redis: Redis | None = None
+    launcher: tuple[str, ...] = ()
     processes: list[Process] = field(default_factory=list)
 
     @property
@@ -205,13 +215,14 @@ class Service:
     def get(self, path: str) -> Reply:
         return send(f"http://127.0.0.1:{self.port}{path}", "GET")
 
-    def start(self, *command: str, **environment: str) -> Process:
+    def start(self, *command: str, stdout: int = subprocess.PIPE, **environment: str) -> Process:
         """Start another process of the service, with the tools of its environment."""
         process = Process(
-            [self.project.tool(command[0]), *command[1:]],
+            [*self.launcher, self.project.tool(command[0]), *command[1:]],
             self.folder,
             self.environment | environment,
             self.folder / f"errors-{len(self.processes)}.txt",
+            stdout,
         )
         self.processes.append(process)
         return process
@@ -250,8 +261,19 @@ class Service:
 
 
 @contextmanager
-def serve(project: Installed, folder: Path, *options: str, workers: int = 1, **settings: str) -> Iterator[Service]:
-    """Run a project under uvicorn, with Redis and workers if its engine needs them, until the block ends."""
+def serve(
+    project: Installed,
+    folder: Path,
+    *options: str,
+    workers: int = 1,
+    stdout: int = subprocess.PIPE,
+    launcher: tuple[str, ...] = (),
+    **settings: str,
+) -> Iterator[Service]:
+    """Run a project under uvicorn, with Redis and workers if its engine needs them, until the block ends.
+
+    `stdout` is where uvicorn's standard output goes, and `launcher` a command that starts other commands.
+    """
     port = free_port()
     with ExitStack() as stack:
         environment = ENVIRONMENT | {"LOG_DIR": str(folder / "records")} | settings
@@ -260,9 +282,9 @@ def serve(project: Installed, folder: Path, *options: str, workers: int = 1, **s
             redis = Redis(folder)
             stack.callback(lambda: redis.process.kill())
             environment["REDIS_URL"] = redis.url
-        service = Service(project, folder, environment, port, redis)
+        service = Service(project, folder, environment, port, redis, launcher)
         stack.callback(lambda: [process.kill() for process in service.processes])
-        server = service.start("uvicorn", "myservice.main:app", "--port", str(port), *options)
+        server = service.start("uvicorn", "myservice.main:app", "--port", str(port), *options, stdout=stdout)
         if redis:
             for _ in range(workers):
                 service.start_worker()
@@ -271,6 +293,33 @@ def serve(project: Installed, folder: Path, *options: str, workers: int = 1, **s
         assert server.runs(), server.said()
         yield service
         service.stop()
+
+
+def flood(port: int, paths: Iterable[str], statuses: dict[str, int], connections: int = 64) -> None:
+    """Send a POST request to each path, over many connections at once; adds the status of each that is answered.
+
+    A connection that fails is not opened again, and its last request remains without a status.
+    """
+    left = iter(paths)
+
+    async def send_next() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with closing(writer):
+            for path in left:
+                writer.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                length = re.search(r"content-length: (\d+)", head)
+                assert length, head
+                await reader.readexactly(int(length[1]))
+                statuses[path] = int(head.split()[1])
+
+    async def send_all() -> None:
+        ends = await asyncio.gather(*(send_next() for _ in range(connections)), return_exceptions=True)
+        for end in ends:
+            if end and not isinstance(end, (OSError, asyncio.IncompleteReadError)):
+                raise end
+
+    asyncio.run(send_all())
 
 
 def refused_start(project: Installed, folder: Path, *options: str, **settings: str) -> tuple[int, str]:

@@ -78,6 +78,7 @@ def service(installed: Installed, tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
+@pytest.mark.faults
 def test_task_outlives_the_process_that_ran_it(service: Service) -> None:
     observed = Observed(service, slow=300)
     worker = service.start_worker(**observed.environment)
@@ -91,6 +92,7 @@ def test_task_outlives_the_process_that_ran_it(service: Service) -> None:
     assert worker.runs()
 
 
+@pytest.mark.faults
 def test_task_outlives_its_worker(service: Service) -> None:
     observed = Observed(service, slow=300)
     worker = service.start_worker(**observed.environment)
@@ -105,6 +107,7 @@ def test_task_outlives_its_worker(service: Service) -> None:
     print(f"{service.project.engine}: the line arrived {time.monotonic() - killed:.0f} s after its worker was killed")
 
 
+@pytest.mark.faults
 def test_worker_finishes_its_task_when_it_is_told_to_stop(service: Service) -> None:
     observed = Observed(service, slow=2)
     worker = service.start_worker(**observed.environment)
@@ -143,6 +146,7 @@ def test_orders_hold_with_many_workers(service: Service) -> None:
     assert list(orders.values()) == [["task_log", "emails"]] * 200
 
 
+@pytest.mark.faults
 def test_order_holds_through_retries(service: Service) -> None:
     worker = service.start_worker()
     obstacle = service.log_dir / "task_log.txt"
@@ -158,6 +162,7 @@ def test_order_holds_through_retries(service: Service) -> None:
     service.expect("task_log", "Task started")
 
 
+@pytest.mark.faults
 def test_task_that_fails_for_good_is_kept(service: Service) -> None:
     worker = service.start_worker()
     wait_for(lambda: "eady" in worker.said() or "Listening" in worker.said(), "the worker")
@@ -185,6 +190,7 @@ def test_task_that_fails_for_good_is_kept(service: Service) -> None:
     service.expect("task_log", "Task started")
 
 
+@pytest.mark.faults
 def test_requests_are_refused_while_redis_hangs(service: Service) -> None:
     service.start_worker()
     assert service.redis
@@ -210,6 +216,7 @@ def test_requests_are_refused_while_redis_hangs(service: Service) -> None:
     wait_for(lambda: "after" in service.records("log"), "the line")
 
 
+@pytest.mark.faults
 def test_service_outlives_redis(service: Service) -> None:
     assert service.redis
     redis = service.redis
@@ -234,6 +241,7 @@ def test_service_outlives_redis(service: Service) -> None:
     service.expect("log", "kept", "back")
 
 
+@pytest.mark.faults
 def test_worker_outlives_redis(service: Service) -> None:
     assert service.redis
     worker = service.start_worker()
@@ -254,6 +262,7 @@ def test_worker_outlives_redis(service: Service) -> None:
     wait_for(arrived, "the line")
 
 
+@pytest.mark.faults
 def test_service_starts_without_redis(service: Service) -> None:
     assert service.redis
     service.redis.process.kill()
@@ -298,3 +307,24 @@ def test_nothing_is_pickled(installed: Installed) -> None:
         for path in sources
         if path.suffix in {".py", ".md", ".toml", ".yaml"} and "pickle" in path.read_text(encoding="utf-8").lower()
     ]
+
+
+def test_no_password_in_logs(installed: Installed, tmp_path: Path) -> None:
+    with serve(installed, tmp_path, workers=0) as service:
+        assert service.redis
+        with_password = {"REDIS_URL": service.redis.url.replace("//", "//:hunter2@")}
+        # Redis expects none yet: all fail.
+        strangers = [service.start_worker(**with_password), service.start_schedule(**with_password)]
+        strangers.append(service.start("python", "-c", START, **with_password))
+        wait_for(lambda: "AUTH" in strangers[0].said() and not strangers[2].runs(), "refusals")
+        service.redis.command("CONFIG", "SET", "requirepass", "hunter2")
+        worker = service.start_worker(**with_password)
+        service.start_schedule(**with_password, HEARTBEAT_INTERVAL="1")
+        wait_for(lambda: service.records("service_log"), "a heartbeat")
+        refused = service.start("python", "-c", START, REDIS_URL="http://:hunter2@localhost")
+        assert refused.wait() != 0
+
+        assert "REDIS_URL" in refused.said()
+        assert worker.said()
+        for process in service.processes:
+            assert "hunter2" not in process.said() + "".join(process.output)

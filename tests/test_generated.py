@@ -1,6 +1,7 @@
 """What a generated project brings along works in an environment built from its own pyproject.toml."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,13 @@ def test_clients_see_the_same_service_whatever_was_chosen(tmp_path: Path) -> Non
     ]
     for document in documents.values():
         assert document == default
+
+
+def test_no_dependency_has_a_known_flaw(installed: Installed) -> None:
+    packages = installed.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    command = ["pip-audit", "--path", packages, "--timeout", "5", "--progress-spinner", "off", "--skip-editable"]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8")
+    if "Error" in result.stderr and "vulnerabilit" not in result.stderr:
+        pytest.skip(f"nobody can be asked: {result.stderr.strip().splitlines()[-1]}")
+
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -195,3 +195,13 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     (command,) = {line for line in commands(TEMPLATE / "README.md") if line.endswith("uv run pytest")}
 
     assert command in (TEMPLATE / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
+def test_every_fault_has_its_row() -> None:
+    table = (
+        (TEMPLATE / "README.md").read_text(encoding="utf-8").partition("## What happens when")[2].partition("\n## ")[0]
+    )
+    command = ["pytest", "--collect-only", "-q", "-n0", "-m", "faults"]
+    collected = subprocess.run(command, cwd=TEMPLATE, capture_output=True, text=True, check=True).stdout
+
+    assert set(re.findall(r"`(test_\w+)`", table)) == set(re.findall(r"::(test_\w+)", collected))

@@ -36,8 +36,13 @@ ALWAYS = {
 }
 FILES: dict[str, dict[Any, set[str]]] = {
     "engine": {
-        "background": {"tests/test_tasks.py"},
-        "celery": {"src/myservice/worker.py", "tests/test_main.py", "tests/test_worker.py"},
+        "background": {"src/myservice/runner.py", "tests/test_runner.py"},
+        "celery": {
+            "src/myservice/transport.py",
+            "src/myservice/worker.py",
+            "tests/test_main.py",
+            "tests/test_worker.py",
+        },
         "rq": {
             "src/myservice/scheduler.py",
             "src/myservice/worker.py",
@@ -120,7 +125,7 @@ def test_license(bake: Bake, license_: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("engine", "own"), [("background", set()), ("celery", {"celery", "redis"}), ("rq", {"redis", "rq"})]
+    ("engine", "own"), [("background", {"stamina"}), ("celery", {"celery", "redis"}), ("rq", {"redis", "rq"})]
 )
 def test_dependencies(bake: Bake, engine: str, own: set[str]) -> None:
     project = tomllib.loads(texts(bake(engine=engine))["pyproject.toml"])
@@ -137,6 +142,12 @@ SCHEMAS = {
 }
 
 
+def check(*command: str, project: Path) -> None:
+    """Have a tool look at a project; fails with what it says if it finds fault."""
+    result = subprocess.run(command, cwd=project, capture_output=True, encoding="utf-8")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
 @pytest.mark.parametrize("ci", ["github", "gitlab"])
 @pytest.mark.parametrize("sink", PROMPTS["sink"])
 @pytest.mark.parametrize("engine", PROMPTS["engine"])
@@ -146,9 +157,22 @@ def test_schemas(bake: Bake, engine: str, sink: str, ci: str) -> None:
 
     assert len(files) == (3 if ci == "github" else 2)
     for file in files:
-        command = ["check-jsonschema", "--builtin-schema", f"vendor.{SCHEMAS[file]}", file]
-        result = subprocess.run(command, cwd=project, capture_output=True, text=True)
-        assert result.returncode == 0, result.stdout + result.stderr
+        check("check-jsonschema", "--builtin-schema", f"vendor.{SCHEMAS[file]}", file, project=project)
+
+
+@pytest.mark.parametrize("engine", PROMPTS["engine"])
+def test_dockerfile(bake: Bake, engine: str) -> None:
+    project = bake(engine=engine)
+    check("hadolint", "Dockerfile", project=project)
+    stages = re.split(
+        r"^FROM .*(?<! AS build)(?<! AS build-monitor)$", texts(project)["Dockerfile"], flags=re.MULTILINE
+    )
+
+    assert all(re.search(r"^USER 10001$", stage, re.MULTILINE) for stage in stages[1:])
+
+
+def test_workflow(bake: Bake) -> None:
+    check("zizmor", "--offline", "--pedantic", ".", project=bake())
 
 
 @pytest.mark.parametrize("sink", PROMPTS["sink"])
@@ -166,6 +190,7 @@ def test_compose(bake: Bake, engine: str, sink: str, services: set[str]) -> None
     assert set(compose["services"]) == services
     for service in compose["services"].values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+        assert service.get("read_only") or "build" not in service
     assert ("records" in compose.get("volumes", {})) == (sink == "file")
     assert ("redis" in compose.get("volumes", {})) == (engine != "background")
 

@@ -102,6 +102,13 @@ def test_parameter_missing(client: TestClient) -> None:
     assert response.json()["detail"][0]["msg"] == "Field required"
 
 
+def test_refuses_large_bodies(client: TestClient, records: Records) -> None:
+    response = client.post("/log/?message=hello", content=b"x" * 65_537)
+
+    assert response.status_code == 413
+    assert records("log") == []
+
+
 def test_every_endpoint_is_documented(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
 

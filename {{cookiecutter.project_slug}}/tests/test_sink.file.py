@@ -75,6 +75,63 @@ def test_writers_wait_for_each_other(log_dir: Path, records: Callable[[str], lis
     assert records("log") == ["before", "waited"]
 
 
+def test_does_not_wait_for_other_processes_unless_told_to(log_dir: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    sink.write("log", "before", wait=False)
+    with (log_dir / "log.txt").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError):
+            sink.write("log", "refused", wait=False)
+        with pytest.raises(OSError, match="LOG_DIR"):
+            sink.check()
+
+
+def test_file_removed_while_others_lock_it_is_made_anew(
+    log_dir: Path, records: Callable[[str], list[str]]
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    sink.write("log", "before")
+    with ThreadPoolExecutor() as pool, (log_dir / "log.txt").open() as removed:
+        fcntl.flock(removed, fcntl.LOCK_EX)
+        waiting = pool.submit(sink.write, "log", "hello")
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.2)
+        (log_dir / "log.txt").unlink()
+        fcntl.flock(removed, fcntl.LOCK_UN)
+        waiting.result(timeout=10)
+
+    assert records("log") == ["hello"]
+
+
+def test_pipe_that_nobody_reads_fails(log_dir: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes that have a name")
+    log_dir.mkdir()
+    os.mkfifo(log_dir / "log.txt")
+
+    with pytest.raises(OSError, match="No such device"):
+        sink.write("log", "lost")
+
+
+def test_line_left_unfinished_is_ended(log_dir: Path, records: Callable[[str], list[str]]) -> None:
+    sink.write("log", "whole")
+    with (log_dir / "log.txt").open("a") as file:
+        file.write("unfini")
+    sink.check()
+    sink.check()
+    sink.write("log", "after")
+
+    assert records("log") == ["whole", "unfini", "after"]
+
+
+@pytest.mark.usefixtures("small_files")
+def test_check_notices_that_a_file_may_not_grow() -> None:
+    sink.write("log", "x" * 990)
+
+    with pytest.raises(OSError, match="LOG_DIR: File too large"):
+        sink.check()
+
+
 def test_check_notices_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

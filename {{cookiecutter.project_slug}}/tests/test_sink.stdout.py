@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -121,6 +122,67 @@ def test_does_not_wait_for_the_reader_unless_told_to(pipe: tuple[int, int]) -> N
 
     assert json.loads(first)["line"] == "before"
     assert json.loads(rest.lstrip(b"x"))["line"] == "waited"
+
+
+@pytest.fixture
+def small_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Puts a file in the place of standard output, which may not grow beyond 1,000 bytes."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "stdout.txt"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
+    monkeypatch.setattr(sink, "STDOUT", descriptor)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    yield path
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    os.close(descriptor)
+
+
+def test_write_that_fails_leaves_nothing_behind_in_a_file(small_file: Path) -> None:
+    sink.write("log", "x" * 700)
+    with pytest.raises(OSError, match="too large"):
+        sink.write("log", "y" * 700)
+    sink.write("log", "after")
+
+    lines = small_file.read_text().splitlines()
+    assert [json.loads(line)["line"] for line in lines] == ["x" * 700, "after"]
+
+
+@pytest.mark.usefixtures("small_file")
+def test_check_notices_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink.check()
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_bavail=0))
+
+    with pytest.raises(OSError, match="No space left"):
+        sink.check()
+
+
+def test_waits_for_the_reader_of_a_pipe_that_does_not_block(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    fill(writer)
+    os.set_blocking(writer, False)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(sink.write, "log", "waited")
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.2)
+        rest = b""
+        while not rest.endswith(b"\n"):
+            rest += os.read(reader, 65536)
+        waiting.result()
+
+    assert json.loads(rest.lstrip(b"x"))["line"] == "waited"
+
+
+def test_does_not_wait_for_room_that_another_process_has_just_taken(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, writer = pipe
+    fill(writer)
+    os.set_blocking(writer, False)
+    monkeypatch.setattr(sink, "_require_room", lambda _: None)
+
+    with pytest.raises(BlockingIOError):
+        sink.write("log", "refused", wait=False)
 
 
 def test_does_not_wait_for_a_terminal_unless_told_to(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from importlib.metadata import metadata
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from . import health, routes, sink
+from . import health, routes, runner, sink
 from .settings import refuse_to_start, settings
 
 try:
@@ -21,7 +21,9 @@ app = FastAPI(
     title=settings.service_name,
     summary=package["Summary"],
     version=package["Version"],
+    max_body_size=65_536,  # bytes
 )
+app.add_middleware(runner.KeepConnections)
 app.include_router(routes.router)
 app.include_router(health.router)
 

@@ -38,6 +38,7 @@ app = FastAPI(
     title=settings.service_name,
     summary=package["Summary"],
     version=package["Version"],
+    max_body_size=65_536,  # bytes
     lifespan=lifespan,
 )
 app.include_router(routes.router)

@@ -1,14 +1,16 @@
 """Writes records to files: `<LOG_DIR>/<channel>.txt`, UTF-8, one line a record.
 
-A line reaches the operating system in one `write` on a descriptor that appends, so lines neither
-tear nor merge, whichever threads and processes of this machine write at the same time. A write that
-fails leaves nothing of its line behind. The file is opened for each line: one that was rotated
-away, or a folder that was removed, is made anew. Nothing is flushed to the disk itself. Windows has
-no such appending and no such lock: there, this holds for the threads of one process.
+A line reaches the operating system in one `write` on a descriptor that appends, under a lock, so
+lines neither tear nor merge, whichever threads and processes of this machine write at the same time.
+A write that fails leaves nothing of its line behind. The file is opened for each line: one that was
+rotated away, or a folder that was removed, is made anew. Nothing is flushed to the disk itself.
+Windows has no such appending and no such lock: there, this holds for the threads of one process.
 """
 
 import os
 import sys
+import time
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import get_args
 
@@ -18,35 +20,73 @@ from .settings import settings
 if sys.platform != "win32":
     import fcntl
 
-APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+if sys.platform == "win32":
+    APPEND |= os.O_BINARY
+else:
+    # What is no file, a pipe for instance, fails rather than waits for a reader.
+    APPEND |= os.O_NONBLOCK
+
+# Longer than any line.
+ROOM = b"\n" * 8192
 
 
-def _open_for_append(channel: Channel) -> int:
-    path = settings.log_dir / f"{channel}.txt"
-    try:
-        return os.open(path, APPEND, 0o666)
-    except FileNotFoundError:
-        settings.log_dir.mkdir(parents=True, exist_ok=True)
-        return os.open(path, APPEND, 0o666)
-
-
-def write(channel: Channel, line: str) -> None:
+def write(channel: Channel, line: str, *, wait: bool = True) -> None:
     """Append `line`, which holds no line separator, to `channel`.
 
-    Raises OSError if the operating system does not take all of it.
+    Raises OSError if the operating system does not take all of it; and BlockingIOError if not to
+    `wait` while another process keeps the file locked.
     """
-    data = f"{line}\n".encode()
-    file = _open_for_append(channel)
+    file = _open_locked(channel, wait)
     try:
-        # Nobody may append before a write that failed in the middle is undone. Closing unlocks.
-        if sys.platform != "win32":
-            fcntl.flock(file, fcntl.LOCK_EX)
-        _write_all(file, data)
+        _append(file, f"{line}\n".encode())
     finally:
+        os.close(file)  # unlocks it, too
+
+
+def _open_locked(channel: Channel, wait: bool) -> int:
+    while True:
+        file = _open(channel)
+        try:
+            waited = _lock(file, wait)
+            # It may have been removed meanwhile: then it is made anew.
+            if not waited or os.fstat(file).st_nlink:
+                return file
+        except OSError:
+            os.close(file)
+            raise
         os.close(file)
 
 
-def _write_all(file: int, data: bytes) -> None:
+def _open(channel: Channel) -> int:
+    path = _path(channel)
+    try:
+        return os.open(path, APPEND, 0o666)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, APPEND, 0o666)
+
+
+def _path(channel: Channel) -> Path:
+    return settings.log_dir / f"{channel}.txt"
+
+
+def _lock(file: int, wait: bool) -> bool:
+    """Keep other processes from writing; returns whether they did."""
+    if sys.platform == "win32":
+        return False
+    # They are done in microseconds, unless they are stopped in the middle of a line.
+    for attempt in range(100):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return attempt > 0
+        except BlockingIOError:
+            time.sleep(0)
+    fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return True
+
+
+def _append(file: int, data: bytes) -> None:
     written = 0
     try:
         # A full disk takes a part at first, and says why at the second attempt.
@@ -59,12 +99,32 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def check() -> None:
-    """Raise an OSError that names the setting if some channel cannot be written."""
+    """Raise an OSError that names the setting if some channel cannot be written.
+
+    Ends last lines that were left unfinished, by a loss of power for instance.
+    """
     try:
-        for channel in get_args(Channel):
-            os.close(_open_for_append(channel))
-        # A full disk shows only when something is written.
-        with TemporaryFile(dir=settings.log_dir, buffering=0) as probe:
-            probe.write(b"\n")
+        largest = max(_end_last_line(channel) for channel in get_args(Channel))
+        # A full disk shows only when something is written, and so does a limit to the size of files.
+        with TemporaryFile(dir=settings.log_dir) as probe:
+            if sys.platform != "win32":  # which would fill what is skipped
+                probe.seek(largest)
+            probe.write(ROOM)
+            probe.flush()
     except OSError as error:
         raise OSError(f"LOG_DIR: {error.strerror}: {settings.log_dir}") from error
+
+
+def _end_last_line(channel: Channel) -> int:
+    """Have the next line begin at the start of one; returns the size of the file in bytes."""
+    file = _open_locked(channel, wait=False)
+    try:
+        size = os.fstat(file).st_size
+        if size:
+            with _path(channel).open("rb") as lines:
+                lines.seek(size - 1)
+                if lines.read(1) != b"\n":
+                    _append(file, b"\n")
+    finally:
+        os.close(file)
+    return size

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import select
+import stat
 import sys
 import threading
 from datetime import UTC, datetime
@@ -61,14 +62,21 @@ def _require_room(data: bytes) -> None:
 
 
 def _write_all(data: bytes, wait: bool) -> None:
-    while data:
-        try:
-            data = data[os.write(STDOUT, data) :]
-        except BlockingIOError:
-            # Whoever shares the pipe has made it non-blocking, and perhaps has just filled it.
-            if not wait:
-                raise
-            _poll(timeout_ms=None)
+    written = 0
+    try:
+        while written < len(data):
+            try:
+                written += os.write(STDOUT, data[written:])
+            except BlockingIOError:
+                # Whoever shares the pipe has made it non-blocking, and perhaps has just filled it.
+                if not wait:
+                    raise
+                _poll(timeout_ms=None)
+    except OSError:
+        # A full disk has taken a part.
+        if written and stat.S_ISREG(os.fstat(STDOUT).st_mode):
+            os.ftruncate(STDOUT, os.lseek(STDOUT, -written, os.SEEK_CUR))
+        raise
 
 
 def _poll(timeout_ms: int | None) -> int:
@@ -79,10 +87,13 @@ def _poll(timeout_ms: int | None) -> int:
 
 
 def check() -> None:
-    """Raise an OSError if standard output is closed, or if its reader has gone or makes no room."""
+    """Raise an OSError if standard output is closed, on a full disk, or a pipe that nobody reads."""
     if sys.__stdout__ is None:
         raise OSError(errno.EBADF, "Standard output is closed")
     os.write(STDOUT, b"")  # fails where only reading is allowed
+    if stat.S_ISREG(os.fstat(STDOUT).st_mode) and sys.platform != "win32":
+        if not os.fstatvfs(STDOUT).f_bavail:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if sys.platform == "linux" and _poll(PATIENCE_MS) != select.POLLOUT:
         raise OSError(errno.EPIPE, "Nothing reads standard output")
 

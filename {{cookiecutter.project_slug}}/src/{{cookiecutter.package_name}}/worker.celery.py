@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from . import sink, tasks
+from . import sink, tasks, transport
 from .settings import refuse_to_start, settings
 
 __all__ = ["BrokerError", "app", "connect", "log_service_event", "send_email", "write_log"]
@@ -50,6 +50,7 @@ class ReliableTask(Task[Any, Any]):
 
 
 app = Celery(__package__, broker=str(settings.redis_url), task_cls=ReliableTask)
+app.conf.broker_transport = transport.Transport
 app.conf.update(
     # Nothing but JSON is written, and nothing else is read.
     accept_content=["json"],
@@ -69,6 +70,8 @@ app.conf.update(
         # Look every 10 seconds, not every 100.
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
+        # A worker that is killed while it looks keeps others from it for so long, not for 300 seconds.
+        "unacked_mutex_expire": 10,
         # A request waits for Redis three times as long at most, then gives up.
         "socket_connect_timeout": 0.5,
         "socket_timeout": 0.5,

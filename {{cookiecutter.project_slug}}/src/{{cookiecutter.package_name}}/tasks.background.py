@@ -21,8 +21,8 @@ class Config(BaseModel):
 async def write(channel: Channel, line: str) -> None:
     """Return once the operating system has `line`; raises OSError if it does not take it.
 
-    The system takes a line in microseconds, a tenth of what a thread costs. Only while a pipe has no
-    room, or for a record too long to be sure of it, a thread waits in place of the event loop.
+    The system takes a line in microseconds, a tenth of what a thread costs. Only where the sink would
+    have to wait, a thread waits in place of the event loop.
     """
     try:
         sink.write(channel, line, wait=False)

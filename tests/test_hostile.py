@@ -1,0 +1,127 @@
+"""Requests that mean harm."""
+
+import re
+import socket
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from conftest import Installed, variants
+from serving import Service, serve, wait_for
+
+pytestmark = pytest.mark.faults
+
+MEGABYTE = 1_000_000
+LARGE = 65_537  # one byte more than a body may have
+
+
+@pytest.mark.parametrize("installed", variants(["file"]), indirect=True)
+def test_answers_keep_to_the_schema(installed: Installed, tmp_path: Path) -> None:
+    checks = (
+        "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
+        "response_headers_conformance,negative_data_rejection,unsupported_method"
+    )
+    with serve(installed, tmp_path, "--no-access-log") as service:
+        document = f"http://127.0.0.1:{service.port}/openapi.json"
+        command = ["schemathesis", "run", document, "--checks", checks, "--max-examples=50", "--no-color"]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8")
+
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def request(target: str, *headers: str, method: str = "POST", body: bytes = b"") -> bytes:
+    """A request as it goes over the wire."""
+    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode("latin-1") + body
+
+
+def post(target: str, *headers: str, body: bytes = b"") -> bytes:
+    return request(target, "Connection: close", *headers, body=body)
+
+
+# Each with the statuses that may answer it; None is a connection that was closed.
+REQUESTS: list[tuple[bytes, set[int | None]]] = [
+    # Texts that would be more than one line, or move a terminal's cursor.
+    *(
+        (post(f"/log/?message=forged{quote(text)}line"), {422})
+        for text in ("\n", "\r\n", "\0", "\x1b[2K", "\u2028", "\x85")
+    ),
+    *(
+        (post(f"/send-notification/{quote(text)}@b.de"), {404, 422})
+        for text in ("\n", "\r\n", "\0", "\x1b[2K", "/", "..")
+    ),
+    # The same as they are, not encoded.
+    *((post(f"/log/?message=forged{text}line"), {400, 422, None}) for text in ("\n", "\r\n", "\0", "\x1b[2K", "\x85")),
+    (post("/log/\x1b[2K?message=forged"), {400, 404, None}),
+    # Bytes that are no UTF-8; a lone surrogate, encoded.
+    (post("/log/?message=%FF"), {200, 422}),
+    (post("/log/?message=%ED%A0%80"), {200, 422}),
+    (post("/log/?message=\xff\xfe"), {200, 400, 422, None}),
+    (post("/send-notification/%FF@b.de"), {200, 422}),
+    # Paths that would lead elsewhere.
+    (post("/send-notification/..%2f..%2fforged@b.de"), {404, 422}),
+    (post("/send-notification/../../forged@b.de"), {404, 422}),
+    (post("/log/../../forged?message=forged"), {404}),
+    (post("//forged/?message=forged"), {404}),
+    (post("http://elsewhere.example/log/?message=forged&message="), {422}),
+    # Floods.
+    (post(f"/log/?message={'x' * MEGABYTE}"), {400, 414, 422, 431, None}),
+    (post("/log/?message=x" + "&x=y" * (MEGABYTE // 4)), {200, 400, 414, 422, 431, None}),
+    (post("/" + "x" * MEGABYTE), {400, 404, 414, None}),
+    (post("/log/?message=x", *(f"X-{number}: y" for number in range(10_000))), {200, 400, 431, None}),
+    (post("/nowhere/", f"X-Flood: {'y' * MEGABYTE}"), {400, 404, 431, None}),
+    # Bodies, announced or not.
+    (post("/log/?message=forged", f"Content-Length: {LARGE}", body=b"x" * LARGE), {413}),
+    # An endpoint that reads no body need not refuse this one.
+    (
+        post("/log/?message=x", "Transfer-Encoding: chunked", body=b"%x\r\n%b\r\n0\r\n\r\n" % (LARGE, b"x" * LARGE)),
+        {200, 413},
+    ),
+    # Two requests in what others may take for one.
+    (
+        post(
+            "/log/?message=x",
+            "Content-Length: 4",
+            "Transfer-Encoding: chunked",
+            body=b"0\r\n\r\n" + post("/log/?message=forged"),
+        ),
+        {200, 400, None},
+    ),
+    (post("/log/?message=x", "Content-Length: -1"), {400, None}),
+    (post("/log/?message=x", "X-A: b\rX-C: d"), {200, 400, None}),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 100, {400, None}),
+]
+
+
+def status_of(service: Service, data: bytes) -> int | None:
+    """Send bytes, and return the status of the answer, or None if there is none."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        with suppress(ConnectionError):
+            connection.sendall(data)
+        answer = b""
+        with suppress(ConnectionError):
+            while piece := connection.recv(65536):
+                answer += piece
+    status = re.match(rb"HTTP/1.1 (\d+) ", answer)
+    return int(status[1]) if status else None
+
+
+@pytest.mark.parametrize("installed", variants(), indirect=True)
+def test_hostile_requests(installed: Installed, tmp_path: Path) -> None:
+    with serve(installed, tmp_path) as service:
+        service.post("/log/?message=before")
+        service.expect("log", "before")
+        files = {path for path in tmp_path.rglob("*") if "redis" not in str(path) and "aof" not in str(path)}
+        for data, allowed in REQUESTS:
+            assert status_of(service, data) in allowed, data[:200]
+        service.post("/log/?message=after")
+        wait_for(lambda: "after" in service.records("log"), "the last line")
+
+        lines = [line for channel in ("log", "emails", "task_log", "service_log") for line in service.records(channel)]
+        assert not [line for line in lines if "forged" in line]
+        assert {path for path in tmp_path.rglob("*") if "redis" not in str(path) and "aof" not in str(path)} == files
+        said = service.server.said()
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]", said)
+        assert not re.search(r"^(?!INFO|WARNING|ERROR)", said, re.MULTILINE) or "Traceback" not in said
+        assert service.get("/health/ready").status == 200

@@ -1,0 +1,62 @@
+"""Runs tasks in this process, and runs those again that fail."""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import stamina
+from starlette.background import BackgroundTask
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+logger = logging.getLogger(__name__)
+
+# What fails is logged here, with the name of the task.
+stamina.instrumentation.set_on_retry_hooks([])
+
+
+class TaskFailed(Exception):
+    """A task has failed for good, and that is logged."""
+
+
+async def run(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
+    """Run a task; if it fails, try again for a minute, at growing intervals.
+
+    `function` may be `async def` or a plain `def`, which runs in a thread. Raises TaskFailed in the
+    end: the tasks of the same request that come after are not run then.
+    """
+    task = BackgroundTask(function, *args, **kwargs)
+    try:
+        await task()
+    except Exception as error:
+        logger.warning("Task %s failed and is tried again: %r", function.__name__, error)
+        await _run_again(task, function.__name__)
+
+
+async def _run_again(task: BackgroundTask, name: str) -> None:
+    try:
+        # At once, and after 0.5, 1, 2, 4, 8, 16 and 30 seconds.
+        async for attempt in stamina.retry_context(
+            on=Exception, attempts=8, timeout=None, wait_initial=0.5, wait_max=30, wait_jitter=0
+        ):
+            with attempt:
+                await task()
+    except Exception as error:
+        logger.exception("Task %s failed for good", name)
+        raise TaskFailed(name) from error
+
+
+class KeepConnections:
+    """Keeps failed tasks from the server, which would close the connection of their request.
+
+    By then, the client may have sent its next request there.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an application."""
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, and run its tasks."""
+        with suppress(TaskFailed):
+            await self.app(scope, receive, send)

@@ -1,0 +1,107 @@
+"""Tasks that fail, and tasks that have to wait."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import stamina
+from fastapi import BackgroundTasks, FastAPI
+from fastapi.testclient import TestClient
+
+from {{ cookiecutter.package_name }} import runner, sink
+from {{ cookiecutter.package_name }}.models import Channel
+
+Records = Callable[[str], list[str]]
+
+
+@pytest.fixture(autouse=True)
+def _at_once() -> Iterator[None]:
+    """Has tasks tried again without delay, and twice only."""
+    with stamina.set_testing(True, attempts=2):
+        yield
+
+
+class FullDisk:
+    """A disk that has no room for the first lines, as many as `times`."""
+
+    def __init__(self, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Put it in the place of the sink."""
+        self.times = times
+        self.write_line = sink.write
+        monkeypatch.setattr(sink, "write", self.write)
+
+    def write(self, channel: Channel, line: str, *, wait: bool = True) -> None:
+        """Write a line, or fail."""
+        self.times -= 1
+        if self.times >= 0:
+            raise OSError("No space left on device")
+        self.write_line(channel, line, wait=wait)
+
+
+def test_task_that_fails_is_tried_again(
+    client: TestClient,
+    records: Records,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    FullDisk(2, monkeypatch)
+
+    assert client.post("/complex-task/").status_code == 200
+    assert records("task_log") == ["Task started"]
+    assert records("emails") == ["Email to operator@example.com: Your task is complete!"]
+    (warning,) = caplog.messages
+    assert "write_log" in warning
+    assert "No space left" in warning
+
+
+def test_task_that_fails_for_good_stops_those_after_it(
+    client: TestClient,
+    records: Records,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    FullDisk(3, monkeypatch)
+    failed = client.post("/complex-task/")
+    other = client.post("/log/", params={"message": "other"})
+
+    assert [failed.status_code, other.status_code] == [200, 200]
+    assert records("task_log") == records("emails") == []
+    assert records("log") == ["other"]
+    (error,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert error.getMessage() == "Task write_log failed for good"
+    assert error.exc_info
+
+
+def test_plain_function_runs_in_a_thread() -> None:
+    app = FastAPI()
+    threads: list[int] = []
+
+    def task() -> None:
+        threads.append(threading.get_ident())
+
+    @app.post("/")
+    async def schedule(background_tasks: BackgroundTasks) -> None:
+        threads.append(threading.get_ident())
+        background_tasks.add_task(runner.run, task)
+
+    TestClient(app).post("/")
+
+    assert threads[0] != threads[1]
+
+
+def test_only_a_thread_waits_for_the_sink(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: dict[str, int] = {}
+
+    def write(_channel: str, line: str, *, wait: bool = True) -> None:
+        if not wait:
+            written["loop"] = threading.get_ident()
+            raise BlockingIOError
+        written[line] = threading.get_ident()
+
+    monkeypatch.setattr(sink, "write", write)
+    client.post("/log/", params={"message": "hello"})
+
+    assert written["hello"] != written["loop"]
