@@ -22,6 +22,8 @@ PROMPTS: dict[str, Any] = {
     for prompt, default in json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8")).items()
     if not prompt.startswith("_")
 }
+# What a generated project is checked with, as its README says.
+TOOLS = ("pytest", "mypy", "ruff check", "ruff format --check")
 # What a person's shell has; not the environment that these tests themselves run in.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
 
@@ -116,10 +118,15 @@ class Installed:
         return result.stdout
 
 
-def variants(sinks: Iterable[str] = PROMPTS["sink"], engines: Iterable[str] = PROMPTS["engine"]) -> list[Any]:
-    """Parameters for the fixture `installed`: each of `engines` with each of `sinks`."""
+def variants(
+    sinks: Iterable[str] = PROMPTS["sink"], engines: Iterable[str] = PROMPTS["engine"], group: str = ""
+) -> list[Any]:
+    """Parameters for the fixture `installed`: each of `engines` with each of `sinks`.
+
+    Tests of one variant run one after the other, in the process that has installed it, but for those of another `group`.
+    """
     return [
-        pytest.param((sink, engine), id=f"{sink}-{engine}", marks=pytest.mark.xdist_group(f"{sink}-{engine}"))
+        pytest.param((sink, engine), id=f"{sink}-{engine}", marks=pytest.mark.xdist_group(f"{sink}-{engine}-{group}"))
         for sink in sinks
         for engine in engines
     ]

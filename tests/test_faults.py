@@ -28,11 +28,15 @@ import resource
 
 pytestmark = pytest.mark.faults
 
-in_process = pytest.mark.parametrize("installed", variants(engines=["background"]), indirect=True)
-in_process_to_files = pytest.mark.parametrize("installed", variants(["file"], ["background"]), indirect=True)
-in_process_to_stdout = pytest.mark.parametrize("installed", variants(["stdout"], ["background"]), indirect=True)
-to_files = pytest.mark.parametrize("installed", variants(["file"]), indirect=True)
-on_redis = pytest.mark.parametrize("installed", variants(["file"], ["celery", "rq"]), indirect=True)
+in_process = pytest.mark.parametrize("installed", variants(engines=["background"], group="faults"), indirect=True)
+in_process_to_files = pytest.mark.parametrize(
+    "installed", variants(["file"], ["background"], group="faults"), indirect=True
+)
+in_process_to_stdout = pytest.mark.parametrize(
+    "installed", variants(["stdout"], ["background"], group="faults"), indirect=True
+)
+to_files = pytest.mark.parametrize("installed", variants(["file"], group="faults"), indirect=True)
+on_redis = pytest.mark.parametrize("installed", variants(["file"], ["celery", "rq"], group="faults"), indirect=True)
 
 
 def numbered(numbers: Iterable[int]) -> Iterator[str]:

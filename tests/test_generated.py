@@ -5,11 +5,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Installed, generate, variants
+from conftest import TOOLS, Installed, generate, variants
 from serving import Redis
 
 
-@pytest.mark.parametrize("tool", ["pytest", "mypy", "ruff check --no-fix", "ruff format --check"])
+@pytest.mark.parametrize("tool", TOOLS)
 def test_tool_passes(installed: Installed, tool: str) -> None:
     installed.run(*tool.split())
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from conftest import ENVIRONMENT, PROMPTS, TEMPLATE, Bake
+from conftest import ENVIRONMENT, PROMPTS, TEMPLATE, TOOLS, Bake
 from serving import Redis, free_port, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the READMEs are written for a POSIX shell")
@@ -172,8 +172,8 @@ def test_project_readme(bake: Bake, tmp_path: Path, sink: str, engine: str) -> N
         for command in commands(readme):
             if is_server(command):
                 terminal.start(command, output)
-            # There may be no container engine where these tests run.
-            elif not command.startswith("docker "):
+            # There may be no container engine where these tests run, and `test_tool_passes` runs the tools.
+            elif not command.startswith(("docker ", *(f"uv run {tool}" for tool in TOOLS))):
                 terminal.run(command)
 
         examples = readme.read_text(encoding="utf-8").partition("\n## Examples\n")[2].partition("\n## ")[0]

@@ -1,5 +1,6 @@
 """The queue that the service hands its tasks to, and the worker that runs them: run this module."""
 
+import gc
 import logging
 from collections.abc import Callable
 
@@ -79,6 +80,8 @@ def main() -> None:
         maintenance_interval=15,
         worker_ttl=30,
     )
+    # Each task runs in a fork of this process: what is loaded by now is not copied to be looked through.
+    gc.freeze()
     # The scheduler is what retries wait in.
     worker.work(with_scheduler=True)
 
