@@ -123,7 +123,7 @@ def variants(
 ) -> list[Any]:
     """Parameters for the fixture `installed`: each of `engines` with each of `sinks`.
 
-    Tests of one variant run one after the other, in the process that has installed it, but for those of another `group`.
+    Tests of one variant and `group` run one after the other, in a process that has installed it for them.
     """
     return [
         pytest.param((sink, engine), id=f"{sink}-{engine}", marks=pytest.mark.xdist_group(f"{sink}-{engine}-{group}"))
