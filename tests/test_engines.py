@@ -312,14 +312,18 @@ def test_nothing_is_pickled(installed: Installed) -> None:
 def test_no_password_in_logs(installed: Installed, tmp_path: Path) -> None:
     with serve(installed, tmp_path, workers=0) as service:
         assert service.redis
-        with_password = {"REDIS_URL": service.redis.url.replace("//", "//:hunter2@")}
-        # Redis expects none yet: all fail.
-        strangers = [service.start_worker(**with_password), service.start_schedule(**with_password)]
-        strangers.append(service.start("python", "-c", START, **with_password))
-        wait_for(lambda: "AUTH" in strangers[0].said() and not strangers[2].runs(), "refusals")
         service.redis.command("CONFIG", "SET", "requirepass", "hunter2")
-        worker = service.start_worker(**with_password)
-        service.start_schedule(**with_password, HEARTBEAT_INTERVAL="1")
+        right, wrong = (
+            {"REDIS_URL": service.redis.url.replace("//", f"//:{password}@")} for password in ("hunter2", "hunter2x")
+        )
+        stranger = service.start("python", "-c", START, **wrong)
+        assert stranger.wait() == 0
+        assert "Redis cannot be reached" in stranger.said()
+        lost = service.start_worker(**wrong)
+        wait_for(lambda: "password" in lost.said(), "the worker to be refused")
+        lost.kill()
+        worker = service.start_worker(**right)
+        service.start_schedule(**right, HEARTBEAT_INTERVAL="1")
         wait_for(lambda: service.records("service_log"), "a heartbeat")
         refused = service.start("python", "-c", START, REDIS_URL="http://:hunter2@localhost")
         assert refused.wait() != 0

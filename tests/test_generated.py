@@ -47,6 +47,7 @@ def test_clients_see_the_same_service_whatever_was_chosen(tmp_path: Path) -> Non
         assert document == default
 
 
+@pytest.mark.parametrize("installed", variants(["file"]), indirect=True)
 def test_no_dependency_has_a_known_flaw(installed: Installed) -> None:
     packages = installed.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
     command = ["pip-audit", "--path", packages, "--timeout", "5", "--progress-spinner", "off", "--skip-editable"]

@@ -128,7 +128,7 @@ def test_does_not_wait_for_the_reader_unless_told_to(pipe: tuple[int, int]) -> N
 def small_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Puts a file in the place of standard output, which may not grow beyond 1,000 bytes."""
     resource = pytest.importorskip("resource")
-    path = tmp_path / "stdout.txt"
+    path = tmp_path / "stdout.jsonl"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)
     monkeypatch.setattr(sink, "STDOUT", descriptor)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

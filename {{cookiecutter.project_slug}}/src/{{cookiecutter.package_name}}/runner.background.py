@@ -1,5 +1,6 @@
 """Runs tasks in this process, and runs those again that fail."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,11 +27,16 @@ async def run(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Non
     end: the tasks of the same request that come after are not run then.
     """
     task = BackgroundTask(function, *args, **kwargs)
+    name = function.__name__
     try:
-        await task()
-    except Exception as error:
-        logger.warning("Task %s failed and is tried again: %r", function.__name__, error)
-        await _run_again(task, function.__name__)
+        try:
+            await task()
+        except Exception as error:
+            logger.warning("Task %s failed and is tried again: %r", name, error)
+            await _run_again(task, name)
+    except asyncio.CancelledError:
+        logger.error("Task %s is lost: the server stops before it is done", name)
+        raise
 
 
 async def _run_again(task: BackgroundTask, name: str) -> None:

@@ -2,7 +2,7 @@
 
 A line reaches the operating system in one `write` on a descriptor that appends, under a lock, so
 lines neither tear nor merge, whichever threads and processes of this machine write at the same time.
-A write that fails leaves nothing of its line behind. The file is opened for each line: one that was
+A write that fails leaves nothing of its line behind; what a crash leaves is ended by `check`. The file is opened for each line: one that was
 rotated away, or a folder that was removed, is made anew. Nothing is flushed to the disk itself.
 Windows has no such appending and no such lock: there, this holds for the threads of one process.
 """
@@ -34,21 +34,21 @@ ROOM = b"\n" * 8192
 def write(channel: Channel, line: str, *, wait: bool = True) -> None:
     """Append `line`, which holds no line separator, to `channel`.
 
-    Raises OSError if the operating system does not take all of it; and BlockingIOError if not to
-    `wait` while another process keeps the file locked.
+    Raises OSError if the operating system does not take all of it, or if somebody keeps the file
+    locked for 10 seconds; and BlockingIOError, if not to `wait`, after a millisecond of that.
     """
-    file = _open_locked(channel, wait)
+    file = _open_locked(channel, patience=10 if wait else 0.001)
     try:
         _append(file, f"{line}\n".encode())
     finally:
         os.close(file)  # unlocks it, too
 
 
-def _open_locked(channel: Channel, wait: bool) -> int:
+def _open_locked(channel: Channel, patience: float) -> int:
     while True:
         file = _open(channel)
         try:
-            waited = _lock(file, wait)
+            waited = _lock(file, patience)
             # It may have been removed meanwhile: then it is made anew.
             if not waited or os.fstat(file).st_nlink:
                 return file
@@ -71,19 +71,22 @@ def _path(channel: Channel) -> Path:
     return settings.log_dir / f"{channel}.txt"
 
 
-def _lock(file: int, wait: bool) -> bool:
-    """Keep other processes from writing; returns whether they did."""
+def _lock(file: int, patience: float) -> bool:
+    """Keep others from writing; returns whether they did. Raises BlockingIOError if they go on."""
     if sys.platform == "win32":
         return False
-    # They are done in microseconds, unless they are stopped in the middle of a line.
-    for attempt in range(100):
+    waited = False
+    deadline = time.monotonic() + patience
+    while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return attempt > 0
+            return waited
         except BlockingIOError:
-            time.sleep(0)
-    fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return True
+            # They are done in microseconds, unless they are stopped in the middle of a line.
+            if time.monotonic() > deadline:
+                raise
+            waited = True
+            time.sleep(patience / 10_000)
 
 
 def _append(file: int, data: bytes) -> None:
@@ -117,7 +120,7 @@ def check() -> None:
 
 def _end_last_line(channel: Channel) -> int:
     """Have the next line begin at the start of one; returns the size of the file in bytes."""
-    file = _open_locked(channel, wait=False)
+    file = _open_locked(channel, patience=1)
     try:
         size = os.fstat(file).st_size
         if size:

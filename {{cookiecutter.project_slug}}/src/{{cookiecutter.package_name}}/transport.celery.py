@@ -2,7 +2,8 @@
 
 Celery's own transport takes a task with one command (BRPOP) and notes with another that it is taken,
 so that a worker that is killed in between loses it. Here, one command waits for a task and leaves it
-in the queue, and a script takes it and notes that at once.
+in the queue, and a script takes it and notes that at once. Priorities count for nothing here, and a
+worker should look after one queue: it waits a second at each that is empty.
 """
 
 from time import monotonic, time
@@ -11,6 +12,7 @@ from typing import Any
 from kombu.transport import redis, virtual
 from kombu.transport.virtual import Empty
 from kombu.utils.json import loads
+from redis.exceptions import OutOfMemoryError
 
 # What is noted of a task is what `kombu.transport.redis.QoS.append` notes.
 TAKE = """
@@ -39,12 +41,15 @@ class Channel(redis.Channel):
 
     QoS = QoS
     # Not in the types of kombu.
+    _flush_brpop_reauth: Any
     _queue_cycle: Any
     connection_errors: Any
     qos: Any
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         for queue in self._queue_cycle.consume(1):
+            self._queue_cycle.rotate(queue)
+            self._watched = queue
             self._in_poll = self.client.connection
             self._brpop_sent_at = monotonic()
             # From the right end to the right end: this waits for a message, and leaves it there.
@@ -52,19 +57,24 @@ class Channel(redis.Channel):
             self._in_poll.send_command(*command)
 
     def _brpop_read(self, **options: Any) -> bool:
-        (queue,) = self._queue_cycle.consume(1)
-        self._queue_cycle.rotate(queue)
+        queue = self._watched
         try:
             waits = self.client.parse_response(self.client.connection, "BLMOVE", **options)
         except self.connection_errors:
             self.client.connection.disconnect()
             raise
+        except OutOfMemoryError:
+            waits = True  # Redis refuses to move then, but not to take, and that makes room
         finally:
             self._in_poll = None
+            self._flush_brpop_reauth()
+        # It may have been told to stop looking after this queue.
+        if not waits or queue not in self.active_queues:
+            raise Empty
         with self.conn_or_acquire() as client:
             keys = (queue, self.unacked_key, self.unacked_index_key)
-            text = waits and client.eval(TAKE, len(keys), *keys, time())
-        # Nothing has come, or another worker was quicker.
+            text = client.eval(TAKE, len(keys), *keys, time())
+        # Another worker may have been quicker.
         if not text:
             raise Empty
         message = loads(text)

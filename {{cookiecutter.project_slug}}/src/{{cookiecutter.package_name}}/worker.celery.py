@@ -46,7 +46,12 @@ class ReliableTask(Task[Any, Any]):
     ) -> None:
         """Keep the task, and what a chain had in store after it, in the queue `failed`."""
         chain = self.request.chain
-        self.app.send_task(self.name, args, kwargs, task_id=task_id, chain=chain, queue="failed")
+        try:
+            self.app.send_task(
+                self.name, args, kwargs, task_id=task_id, chain=chain, queue="failed"
+            )
+        except Exception as error:
+            raise Reject(str(error), requeue=True) from error
 
 
 app = Celery(__package__, broker=str(settings.redis_url), task_cls=ReliableTask)
@@ -63,6 +68,8 @@ app.conf.update(
     # A process holds no other task than the one that it runs: those that wait for it would use up the
     # time that `visibility_timeout` gives them.
     worker_prefetch_multiplier=1,
+    # Retries are fetched before they are due, to wait in a worker, whatever the multiplier says.
+    worker_eta_task_limit=100,
     broker_connection_retry_on_startup=True,
     broker_transport_options={
         # What a killed worker held goes to another after this many seconds. Longer tasks need more.
@@ -70,6 +77,8 @@ app.conf.update(
         # Look every 10 seconds, not every 100.
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
+        # All tasks are alike: `transport` looks at one list a queue.
+        "priority_steps": [0],
         # A worker that is killed while it looks keeps others from it for so long, not for 300 seconds.
         "unacked_mutex_expire": 10,
         # A request waits for Redis three times as long at most, then gives up.

@@ -70,6 +70,7 @@ def main() -> None:
         [queue.name],
         connection=Redis.from_url(str(settings.redis_url)),
         serializer=JSONSerializer,
+        default_result_ttl=60,  # seconds; nobody asks for results
         exception_handlers=[cancel_dependents],
         work_horse_killed_handler=cancel_dependents,
         # By their ids: else RQ logs the arguments of tasks too, and their durations without an id.
