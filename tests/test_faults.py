@@ -100,6 +100,12 @@ def memory(process: Process) -> int:
     return int(re.findall(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[0]) * 1024
 
 
+def is_open(process: Process, path: Path) -> bool:
+    """Whether a process, or one that it has started, has a file open."""
+    descriptors = [file for pid in processes_of(process) for file in Path(f"/proc/{pid}/fd").iterdir()]
+    return str(path) in [os.readlink(file) for file in descriptors if file.is_symlink()]
+
+
 @in_process
 def test_many_requests(installed: Installed, tmp_path: Path) -> None:
     statuses: dict[str, int] = {}
@@ -193,8 +199,8 @@ def test_folder_removed(installed: Installed, tmp_path: Path) -> None:
         removed = log.open()
         with flooded(service) as statuses:
             wait_for(lambda: log.stat().st_size > 5000, "lines")
-            # While it is locked, servers open it and wait.
             fcntl.flock(removed, fcntl.LOCK_EX)
+            wait_for(lambda: is_open(service.server, log), "a server to wait for the lock")
             size = log.stat().st_size
             shutil.rmtree(service.log_dir.rename(tmp_path / "removed"))
             fcntl.flock(removed, fcntl.LOCK_UN)
