@@ -102,8 +102,12 @@ def memory(process: Process) -> int:
 
 def is_open(process: Process, path: Path) -> bool:
     """Whether a process, or one that it has started, has a file open."""
-    descriptors = [file for pid in processes_of(process) for file in Path(f"/proc/{pid}/fd").iterdir()]
-    return str(path) in [os.readlink(file) for file in descriptors if file.is_symlink()]
+    for pid in processes_of(process):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed in the meantime
+                if descriptor.readlink() == path:
+                    return True
+    return False
 
 
 @in_process
