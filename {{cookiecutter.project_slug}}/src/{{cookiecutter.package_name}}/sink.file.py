@@ -2,9 +2,10 @@
 
 A line reaches the operating system in one `write` on a descriptor that appends, under a lock, so
 lines neither tear nor merge, whichever threads and processes of this machine write at the same time.
-A write that fails leaves nothing of its line behind; what a crash leaves is ended by `check`. The file is opened for each line: one that was
-rotated away, or a folder that was removed, is made anew. Nothing is flushed to the disk itself.
-Windows has no such appending and no such lock: there, this holds for the threads of one process.
+A write that fails leaves nothing of its line behind; what a crash leaves behind, `check` ends. The
+file is opened for each line: one that was rotated away, or a folder that was removed, is made anew.
+Nothing is flushed to the disk itself. Windows has no such appending and no such lock: there, this
+holds for the threads of one process.
 """
 
 import os
@@ -95,7 +96,7 @@ def _append(file: int, data: bytes) -> None:
         # A full disk takes a part at first, and says why at the second attempt.
         while written < len(data):
             written += os.write(file, data[written:])
-    except OSError:
+    except BaseException:
         if written:
             os.ftruncate(file, os.fstat(file).st_size - written)
         raise
