@@ -202,6 +202,8 @@ def test_every_fault_has_its_row() -> None:
         (TEMPLATE / "README.md").read_text(encoding="utf-8").partition("## What happens when")[2].partition("\n## ")[0]
     )
     command = ["pytest", "--collect-only", "-q", "-n0", "-m", "faults"]
-    collected = subprocess.run(command, cwd=TEMPLATE, capture_output=True, text=True, check=True).stdout
+    collected = subprocess.run(
+        command, cwd=TEMPLATE, env=ENVIRONMENT | {"PYTEST_ADDOPTS": ""}, capture_output=True, text=True, check=True
+    ).stdout
 
     assert set(re.findall(r"`(test_\w+)`", table)) == set(re.findall(r"::(test_\w+)", collected))
