@@ -333,12 +333,14 @@ def test_failing_task(installed: Installed, tmp_path: Path) -> None:
             return response.status
 
         assert post("/complex-task/") == 200
+        start = time.monotonic()
         # On the connection of the request whose task fails.
         wait_for(
             lambda: post("/log/?message=beside") == 200 and "for good" in service.server.said(),
             "the task to fail for good",
             seconds=90,
         )
+        assert time.monotonic() - start > 60
         assert post("/log/?message=after") == 200
         wait_for(lambda: service.records("log")[-1] == "after", "the last line")
         assert service.records("emails") == []

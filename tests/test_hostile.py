@@ -107,12 +107,17 @@ def status_of(service: Service, data: bytes) -> int | None:
     return int(status[1]) if status else None
 
 
+def written_files(folder: Path) -> set[Path]:
+    """The files in a folder, but for what Redis keeps there."""
+    return {path for path in folder.rglob("*") if "redis" not in str(path) and "aof" not in str(path)}
+
+
 @pytest.mark.parametrize("installed", variants(), indirect=True)
 def test_hostile_requests(installed: Installed, tmp_path: Path) -> None:
     with serve(installed, tmp_path) as service:
         service.post("/log/?message=before")
         service.expect("log", "before")
-        files = {path for path in tmp_path.rglob("*") if "redis" not in str(path) and "aof" not in str(path)}
+        files = written_files(tmp_path)
         for data, allowed in REQUESTS:
             assert status_of(service, data) in allowed, data[:200]
         service.post("/log/?message=after")
@@ -120,8 +125,8 @@ def test_hostile_requests(installed: Installed, tmp_path: Path) -> None:
 
         lines = [line for channel in ("log", "emails", "task_log", "service_log") for line in service.records(channel)]
         assert not [line for line in lines if "forged" in line]
-        assert {path for path in tmp_path.rglob("*") if "redis" not in str(path) and "aof" not in str(path)} == files
+        assert written_files(tmp_path) == files
         said = service.server.said()
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]", said)
-        assert not re.search(r"^(?!INFO|WARNING|ERROR)", said, re.MULTILINE) or "Traceback" not in said
+        assert "Traceback" not in said
         assert service.get("/health/ready").status == 200

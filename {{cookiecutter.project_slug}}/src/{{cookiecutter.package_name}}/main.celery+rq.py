@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import metadata
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
@@ -33,6 +33,11 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
     yield
 
 
+async def read_body(request: Request) -> None:
+    """Refuse a body that is too large before anything is handed over; no endpoint has a use for one."""
+    await request.body()
+
+
 package = metadata("{{ cookiecutter.project_slug }}")
 app = FastAPI(
     title=settings.service_name,
@@ -41,7 +46,7 @@ app = FastAPI(
     max_body_size=65_536,  # bytes
     lifespan=lifespan,
 )
-app.include_router(routes.router)
+app.include_router(routes.router, dependencies=[Depends(read_body)])
 app.include_router(health.router)
 
 

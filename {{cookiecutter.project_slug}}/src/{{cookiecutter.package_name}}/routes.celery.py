@@ -3,20 +3,14 @@
 from typing import Annotated
 
 from celery import chain
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query
 
 from .models import EmailAddress, Line, Scheduled, scheduling_responses
 from .settings import settings
 from .tasks import Config
 from .worker import log_service_event, send_email, write_log
 
-
-async def read_body(request: Request) -> None:
-    """Refuse a body that is too large before anything is handed over; no endpoint has a use for one."""
-    await request.body()
-
-
-router = APIRouter(tags=["background tasks"], dependencies=[Depends(read_body)])
+router = APIRouter(tags=["background tasks"])
 
 # Endpoints are plain functions, which FastAPI runs in threads, as handing over may take a while.
 

@@ -12,7 +12,6 @@ from typing import Any
 from kombu.transport import redis, virtual
 from kombu.transport.virtual import Empty
 from kombu.utils.json import loads
-from redis.exceptions import OutOfMemoryError
 
 # What is noted of a task is what `kombu.transport.redis.QoS.append` notes.
 TAKE = """
@@ -63,8 +62,6 @@ class Channel(redis.Channel):
         except self.connection_errors:
             self.client.connection.disconnect()
             raise
-        except OutOfMemoryError:
-            waits = True  # Redis refuses to move then, but not to take, and that makes room
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
