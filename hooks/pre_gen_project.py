@@ -29,11 +29,16 @@ CHOICES = {
 
 # What a generated service installs, its tools included: neither the project nor its package can carry such a name.
 DISTRIBUTIONS = """
-    annotated-doc annotated-types anyio ast-serialize click colorama coverage dnspython email-validator fastapi
-    fastapi-cli h11 httpcore2 httptools httpx2 httpx2-jsfetch idna iniconfig librt markdown-it-py mdurl mypy
-    mypy-extensions opentelemetry-api packaging pathspec pluggy pydantic pydantic-core pydantic-settings pygments
-    pytest pytest-cov python-dotenv pyyaml rich rich-toolkit ruff shellingham starlette truststore typer
-    typing-extensions typing-inspection uvicorn uvloop watchfiles websockets
+    annotated-doc annotated-types anyio asgi-correlation-id ast-serialize certifi cfgv charset-normalizer click
+    colorama coverage distlib dnspython email-validator fastapi fastapi-cli fastapi-offline filelock
+    googleapis-common-protos h11 httpcore2 httptools httpx2 httpx2-jsfetch identify idna iniconfig librt
+    markdown-it-py mdurl mypy mypy-extensions nodeenv opentelemetry-api opentelemetry-exporter-http-transport
+    opentelemetry-exporter-otlp-common opentelemetry-exporter-otlp-proto-common
+    opentelemetry-exporter-otlp-proto-http opentelemetry-proto opentelemetry-sdk opentelemetry-semantic-conventions
+    packaging pathspec platformdirs pluggy poethepoet pre-commit pre-commit-hooks protobuf pydantic pydantic-core
+    pydantic-settings pygments pytest pytest-cov python-discovery python-dotenv python-json-logger pyyaml requests
+    rich rich-toolkit ruamel-yaml ruff shellingham starlette truststore typer typing-extensions typing-inspection
+    urllib3 uvicorn uvloop virtualenv watchfiles websockets
 """
 DISTRIBUTIONS_OF_ENGINE = {
     "background": "stamina tenacity",
@@ -48,10 +53,11 @@ DISTRIBUTIONS_OF_ENGINE = {
     """,
 }
 # The modules among them whose names are others than their distributions'.
-MODULES = "_pytest _yaml dateutil dns dotenv markdown_it mypyc opentelemetry py yaml"
+MODULES = "_pytest _yaml dateutil dns dotenv google markdown_it mypyc opentelemetry py pythonjsonlogger ruamel yaml"
 # The modules of a service's tests, which find each other by these names.
 TEST_MODULES = """
-    clients conftest test_health test_main test_routes test_runner test_settings test_sink test_worker tests
+    clients conftest test_health test_logs test_main test_routes test_runner test_settings test_sink
+    test_tracing test_worker tests
 """
 # What is a keyword, or a module of the standard library, in some of the Pythons that a service may run on, but perhaps
 # not in the one that runs this: https://docs.python.org/3/whatsnew/

@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
@@ -50,9 +50,9 @@ class Reply:
     seconds: float
 
 
-def send(url: str, method: str = "POST") -> Reply:
+def send(url: str, method: str = "POST", headers: Mapping[str, str] | None = None) -> Reply:
     """Send a request without a body and return the answer, whatever its status."""
-    request = urllib.request.Request(url, method=method)  # noqa: S310
+    request = urllib.request.Request(url, method=method, headers=dict(headers or {}))  # noqa: S310
     start = time.monotonic()
     try:
         with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310

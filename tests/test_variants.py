@@ -26,27 +26,33 @@ def combinations(prompts: tuple[str, ...]) -> list[dict[str, Any]]:
 ALWAYS = {
     ".env.example",
     ".gitignore",
+    ".pre-commit-config.yaml",
     "README.md",
     "pyproject.toml",
+    "src/myservice/py.typed",
+    *(f"src/myservice/{name}.py" for name in "__init__ health logs main models routes settings sink tasks".split()),
     *(
-        f"src/myservice/{name}"
-        for name in "__init__.py health.py main.py models.py py.typed routes.py settings.py sink.py tasks.py".split()
+        f"tests/{name}.py"
+        for name in "clients conftest test_health test_logs test_routes test_settings test_sink".split()
     ),
-    *(f"tests/{name}.py" for name in "clients conftest test_health test_routes test_settings test_sink".split()),
 }
 FILES: dict[str, dict[Any, set[str]]] = {
     "engine": {
         "background": {"src/myservice/runner.py", "tests/test_runner.py"},
         "celery": {
+            "src/myservice/tracing.py",
             "src/myservice/transport.py",
             "src/myservice/worker.py",
             "tests/test_main.py",
+            "tests/test_tracing.py",
             "tests/test_worker.py",
         },
         "rq": {
             "src/myservice/scheduler.py",
+            "src/myservice/tracing.py",
             "src/myservice/worker.py",
             "tests/test_main.py",
+            "tests/test_tracing.py",
             "tests/test_worker.py",
         },
     },
@@ -124,6 +130,18 @@ def test_license(bake: Bake, license_: str) -> None:
         assert license_ == "Apache-2.0" or "Copyright (c) Ada Lovelace" in files["LICENSE"]
 
 
+COMMON = {
+    "asgi-correlation-id",
+    "email-validator",
+    "fastapi",
+    "fastapi-offline",
+    "pydantic",
+    "pydantic-settings",
+    "python-json-logger",
+    "uvicorn",
+}
+
+
 @pytest.mark.parametrize(
     ("engine", "own"), [("background", {"stamina"}), ("celery", {"celery", "redis"}), ("rq", {"redis", "rq"})]
 )
@@ -131,7 +149,7 @@ def test_dependencies(bake: Bake, engine: str, own: set[str]) -> None:
     project = tomllib.loads(texts(bake(engine=engine))["pyproject.toml"])
     names = {re.split(r"[\[>]", requirement)[0] for requirement in project["project"]["dependencies"]}
 
-    assert names == {"email-validator", "fastapi", "pydantic", "pydantic-settings", "uvicorn"} | own
+    assert names == COMMON | own
 
 
 SCHEMAS = {

@@ -6,7 +6,8 @@ import pytest
 from fakeredis import FakeRedis, FakeServer
 from fastapi.testclient import TestClient
 from httpx2 import Response
-from rq import SimpleWorker
+from rq import Queue
+from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from {{ cookiecutter.package_name }} import worker
@@ -15,9 +16,21 @@ server = FakeServer()
 worker.queue.connection = FakeRedis(server=server)
 
 
+class WorkerInProcess(worker.TracingWorker):
+    """Runs tasks in the process of the tests."""
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        """Run a task, without a fork."""
+        assert self.execution
+        self.perform_job(job, queue, self.execution)
+
+    def monitor_work_horse(self, *_: object) -> None:
+        """There is no other process to wait for."""
+
+
 def work() -> None:
     """Run what is in the queue, and what that brings with it."""
-    SimpleWorker(
+    WorkerInProcess(
         [worker.queue],
         connection=worker.queue.connection,
         serializer=JSONSerializer,

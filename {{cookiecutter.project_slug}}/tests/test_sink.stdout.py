@@ -1,7 +1,6 @@
 """Records on standard output."""
 
 import json
-import logging
 import os
 import pty
 import select
@@ -249,18 +248,3 @@ def test_start_is_refused_without_standard_output(tmp_path: Path) -> None:
     assert start.stderr.startswith("Cannot start: ")
     assert "Standard output is closed" in start.stderr
     assert start.stderr.count("\n") == 1
-
-
-def test_access_log_leaves_standard_output(tmp_path: Path) -> None:
-    access = logging.getLogger("uvicorn.access")
-    to_stdout = logging.StreamHandler(sys.stdout)
-    to_file = logging.FileHandler(tmp_path / "access.log")
-    access.addHandler(to_stdout)
-    access.addHandler(to_file)
-    sink.move_access_log_to_stderr()
-    access.removeHandler(to_stdout)
-    access.removeHandler(to_file)
-    to_file.close()
-
-    assert to_stdout.stream is sys.stderr
-    assert to_file.stream is not sys.stderr

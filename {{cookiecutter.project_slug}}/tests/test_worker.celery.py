@@ -1,5 +1,6 @@
 """What becomes of tasks."""
 
+import re
 import subprocess
 import sys
 import uuid
@@ -8,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgi_correlation_id import correlation_id
 from celery.exceptions import Reject
-from celery.signals import setup_logging, task_prerun
+from celery.signals import before_task_publish, setup_logging
 from clients import break_broker
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 from redis import Redis, RedisError
 
-from {{ cookiecutter.package_name }} import sink, worker
+from {{ cookiecutter.package_name }} import logs, sink, worker
 from {{ cookiecutter.package_name }}.settings import settings
 
 Records = Callable[[str], list[str]]
@@ -92,12 +94,28 @@ def test_heartbeat_can_be_run_as_it_is_scheduled(records: Records) -> None:
     assert records("service_log") == ["[TestService] heartbeat"]
 
 
-def test_worker_logs_the_start_of_tasks(caplog: pytest.LogCaptureFixture) -> None:
-    setup_logging.send(sender=None)
-    with caplog.at_level("INFO"):
-        task_prerun.send(sender=None, task_id="the-id", task=worker.write_log)
+def test_worker_logs_the_start_of_tasks(
+    client: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.post("/log/", params={"message": "hello"})
 
-    assert caplog.messages == [f"Task {worker.write_log.name}[the-id] started"]
+    assert re.search(rf"Task {worker.write_log.name}\[\S+\] started", caplog.text)
+
+
+def test_worker_logs_as_the_service_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    configured: list[bool] = []
+    monkeypatch.setattr(logs, "configure", lambda: configured.append(True))
+    setup_logging.send(sender=None)
+
+    assert configured == [True]
+
+
+def test_task_takes_along_what_connects_it_with_its_request() -> None:
+    headers: dict[str, Any] = {}
+    correlation_id.set("4711")
+    before_task_publish.send(sender=None, headers=headers)
+
+    assert headers["carrier"]["request_id"] == "4711"
 
 
 def test_worker_refuses_to_start_where_it_cannot_write(

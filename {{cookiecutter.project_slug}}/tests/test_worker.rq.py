@@ -5,15 +5,18 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from clients import work
+from clients import WorkerInProcess, work
 from fastapi.testclient import TestClient
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import Span
 from redis import Redis, RedisError
 from rq import Queue, Retry, SimpleWorker
 from rq.cron import CronScheduler
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
-from {{ cookiecutter.package_name }} import routes, scheduler, sink, tasks, worker
+from {{ cookiecutter.package_name }} import scheduler, sink, tasks, tracing, worker
 from {{ cookiecutter.package_name }}.settings import settings
 
 Records = Callable[[str], list[str]]
@@ -35,8 +38,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(sink, "write", refuse)
-    for module in (routes, worker):
-        monkeypatch.setattr(module, "RETRY", Retry(max=worker.RETRY.max))
+    monkeypatch.setattr(worker, "RETRY", Retry(max=worker.RETRY.max))
     return channels
 
 
@@ -92,7 +94,7 @@ def test_second_task_waits_for_the_retries_of_the_first(
             raise OSError("No space left on device")
 
     monkeypatch.setattr(sink, "write", refuse_once)
-    monkeypatch.setattr(routes, "RETRY", Retry(max=1))
+    monkeypatch.setattr(worker, "RETRY", Retry(max=1))
     client.post("/complex-task/")
 
     assert channels == ["task_log", "task_log", "emails"]
@@ -102,6 +104,17 @@ def test_tasks_travel_as_json() -> None:
     job = worker.queue.enqueue(tasks.write_log, "hello")
 
     assert json.loads(job.data) == [f"{tasks.__name__}.write_log", None, ["hello"], {}]
+
+
+def test_failed_task_is_a_failed_span(
+    client: TestClient, attempts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[Span] = []
+    monkeypatch.setattr(tracing, "fail", failed.append)
+    monkeypatch.setattr(trace, "get_tracer", TracerProvider().get_tracer)
+    client.post("/log/", params={"message": "hello"})
+
+    assert len(failed) == len(attempts)
 
 
 def test_state_is_validated_in_the_task() -> None:
@@ -126,9 +139,9 @@ def test_worker_runs_what_is_in_the_queue(
 ) -> None:
     worker.queue.enqueue(tasks.write_log, "hello")
     monkeypatch.setattr(Redis, "from_url", lambda _url: worker.queue.connection)
-    monkeypatch.setattr(worker, "Worker", SimpleWorker)
-    work_on = SimpleWorker.work
-    monkeypatch.setattr(SimpleWorker, "work", lambda self, **_: work_on(self, burst=True))
+    monkeypatch.setattr(worker, "TracingWorker", WorkerInProcess)
+    work_on = WorkerInProcess.work
+    monkeypatch.setattr(WorkerInProcess, "work", lambda self, **_: work_on(self, burst=True))
     worker.main()
 
     assert records("log") == ["hello"]

@@ -5,22 +5,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import metadata
 
+from asgi_correlation_id import CorrelationIdMiddleware, correlation_id
 from fastapi import Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 
-from . import health, routes, sink, worker
+from . import health, logs, routes, sink, worker
 from .settings import refuse_to_start, settings
 
 logger = logging.getLogger(__name__)
 
+logs.configure()
 try:
     sink.check()
 except OSError as error:
     refuse_to_start(f"records cannot be written: {error}")
-{% if cookiecutter.sink == "stdout" %}
-sink.move_access_log_to_stderr()
-{% endif %}
 
 
 @asynccontextmanager
@@ -39,13 +39,14 @@ async def read_body(request: Request) -> None:
 
 
 package = metadata("{{ cookiecutter.project_slug }}")
-app = FastAPI(
+app = FastAPIOffline(
     title=settings.service_name,
     summary=package["Summary"],
     version=package["Version"],
     max_body_size=65_536,  # bytes
     lifespan=lifespan,
 )
+app.add_middleware(CorrelationIdMiddleware, validator=logs.is_request_id)
 app.include_router(routes.router, dependencies=[Depends(read_body)])
 app.include_router(health.router)
 
@@ -64,4 +65,9 @@ async def not_handed_over(_request: Request, error: Exception) -> JSONResponse:
 @app.exception_handler(Exception)
 async def internal_error(_request: Request, _error: Exception) -> JSONResponse:
     """Answer in JSON, as other errors do. What happened is for the server's log."""
-    return JSONResponse({"detail": "Internal Server Error"}, status_code=500)
+    return JSONResponse(
+        {"detail": "Internal Server Error"},
+        status_code=500,
+        # The middleware does not see this answer.
+        headers={"X-Request-ID": correlation_id.get() or ""},
+    )

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Path, Query
 
 from .models import EmailAddress, Line, Scheduled, scheduling_responses
-from .runner import run
+from .runner import log_service_event, send_email, write_log
 from .settings import settings
-from .tasks import Config, log_service_event, send_email, write_log
+from .tasks import Config
 
 router = APIRouter(tags=["background tasks"])
 
@@ -22,7 +22,7 @@ async def log(
     background_tasks: BackgroundTasks,
 ) -> Scheduled:
     """Writes `message` to the channel `log`: one task with one argument."""
-    background_tasks.add_task(run, write_log, message)
+    background_tasks.add_task(write_log, message)
     return Scheduled(message="Log task has been scheduled")
 
 
@@ -36,7 +36,7 @@ async def send_notification(
     background_tasks: BackgroundTasks,
 ) -> Scheduled:
     """Sends `email` a message, that is, writes it to the channel `emails`: nobody waits for it."""
-    background_tasks.add_task(run, send_email, email, "This is your notification content.")
+    background_tasks.add_task(send_email, email, "This is your notification content.")
     return Scheduled(message=f"Notification scheduled for {email}")
 
 
@@ -47,8 +47,8 @@ async def send_notification(
 )
 async def complex_task(background_tasks: BackgroundTasks) -> Scheduled:
     """Writes to the channel `task_log`, and only then tells the operator: two tasks in order."""
-    background_tasks.add_task(run, write_log, "Task started", channel="task_log")
-    background_tasks.add_task(run, send_email, settings.operator_email, "Your task is complete!")
+    background_tasks.add_task(write_log, "Task started", channel="task_log")
+    background_tasks.add_task(send_email, settings.operator_email, "Your task is complete!")
     return Scheduled(message="Complex task scheduled")
 
 
@@ -63,5 +63,5 @@ async def service_event(
 ) -> Scheduled:
     """Writes `event` to the channel `service_log`: the task is handed state, a `Config`."""
     config = Config(service_name=settings.service_name)
-    background_tasks.add_task(run, log_service_event, config, event)
+    background_tasks.add_task(log_service_event, config, event)
     return Scheduled(message="Service event logged")

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query
 from .models import EmailAddress, Line, Scheduled, scheduling_responses
 from .settings import settings
 from .tasks import Config, log_service_event, send_email, write_log
-from .worker import RETRY, enqueue, queue
+from .worker import enqueue, options, queue
 
 router = APIRouter(tags=["background tasks"])
 
@@ -47,7 +47,7 @@ def send_notification(
 )
 def complex_task() -> Scheduled:
     """Writes to the channel `task_log`, and only then tells the operator: two tasks in order."""
-    started = queue.create_job(write_log, ("Task started", "task_log"), retry=RETRY)
+    started = queue.create_job(write_log, ("Task started", "task_log"), **options())
     started.save()
     # Both are put into the queue, or neither is: the pipeline is one transaction.
     with queue.connection.pipeline() as pipeline:
@@ -56,7 +56,7 @@ def complex_task() -> Scheduled:
             settings.operator_email,
             "Your task is complete!",
             depends_on=started,
-            retry=RETRY,
+            **options(),
             pipeline=pipeline,
         )
         queue.enqueue_job(started, pipeline=pipeline)

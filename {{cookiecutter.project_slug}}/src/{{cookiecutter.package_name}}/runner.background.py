@@ -2,13 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from functools import partial, wraps
+from inspect import iscoroutinefunction
+from typing import Any, ParamSpec
 
 import stamina
-from starlette.background import BackgroundTask
+from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from . import tasks
+
+Arguments = ParamSpec("Arguments")
 
 logger = logging.getLogger(__name__)
 
@@ -20,33 +26,40 @@ class TaskFailed(Exception):
     """A task has failed for good, and that is logged."""
 
 
-async def run(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
-    """Run a task; if it fails, try again for a minute, at growing intervals.
+def reliable(function: Callable[Arguments, Any]) -> Callable[Arguments, Awaitable[None]]:
+    """Make of a task one that, if it fails, is tried again for a minute, at growing intervals.
 
-    `function` may be `async def` or a plain `def`, which runs in a thread. Raises TaskFailed in the
-    end: the tasks of the same request that come after are not run then.
+    `function` may be `async def` or a plain `def`, which runs in a thread. The task raises TaskFailed
+    in the end: those of the same request that come after are not run then.
     """
-    task = BackgroundTask(function, *args, **kwargs)
     name = function.__name__
-    try:
+    run: Callable[..., Awaitable[Any]] = function
+    if not iscoroutinefunction(function):
+        run = partial(run_in_threadpool, function)
+
+    @wraps(function)
+    async def task(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
         try:
-            await task()
-        except Exception as error:
-            logger.warning("Task %s failed and is tried again: %r", name, error)
-            await _run_again(task, name)
-    except asyncio.CancelledError:
-        logger.error("Task %s is lost: the server stops before it is done", name)
-        raise
+            try:
+                await run(*args, **kwargs)
+            except Exception as error:
+                logger.warning("Task %s failed and is tried again: %r", name, error)
+                await _run_again(name, partial(run, *args, **kwargs))
+        except asyncio.CancelledError:
+            logger.error("Task %s is lost: the server stops before it is done", name)
+            raise
+
+    return task
 
 
-async def _run_again(task: BackgroundTask, name: str) -> None:
+async def _run_again(name: str, run: Callable[[], Awaitable[Any]]) -> None:
     try:
         # At once, and after 0.5, 1, 2, 4, 8, 16 and 30 seconds.
         async for attempt in stamina.retry_context(
             on=Exception, attempts=8, timeout=None, wait_initial=0.5, wait_max=30, wait_jitter=0
         ):
             with attempt:
-                await task()
+                await run()
     except Exception as error:
         logger.exception("Task %s failed for good", name)
         raise TaskFailed(name) from error
@@ -66,3 +79,8 @@ class KeepConnections:
         """Serve a request, and run its tasks."""
         with suppress(TaskFailed):
             await self.app(scope, receive, send)
+
+
+write_log = reliable(tasks.write_log)
+send_email = reliable(tasks.send_email)
+log_service_event = reliable(tasks.log_service_event)

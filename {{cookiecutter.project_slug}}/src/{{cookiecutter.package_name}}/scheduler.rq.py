@@ -1,13 +1,12 @@
 """What happens at regular times: run this module, once for all workers."""
 
-import logging
-
 from redis import Redis
 from rq import Queue
 from rq.cron import CronJob, CronScheduler
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from . import logs
 from .settings import settings
 from .tasks import Config, log_service_event
 from .worker import RETRY, queue
@@ -24,7 +23,7 @@ class ReliableCronJob(CronJob):
 
 def main() -> None:
     """Enqueue what is due until a signal says stop."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logs.configure()
     config = Config(service_name=settings.service_name)
     scheduler = CronScheduler(connection=Redis.from_url(str(settings.redis_url)))
     scheduler.get_jobs().append(

@@ -8,7 +8,6 @@ lock keeps writers apart. Only Linux has such a lock between processes.
 
 import errno
 import json
-import logging
 import os
 import select
 import stat
@@ -96,10 +95,3 @@ def check() -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if sys.platform == "linux" and _poll(PATIENCE_MS) != select.POLLOUT:
         raise OSError(errno.EPIPE, "Nothing reads standard output")
-
-
-def move_access_log_to_stderr() -> None:
-    """Take uvicorn's access log off standard output, so that records are alone there."""
-    for handler in logging.getLogger("uvicorn.access").handlers:
-        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
-            handler.setStream(sys.stderr)

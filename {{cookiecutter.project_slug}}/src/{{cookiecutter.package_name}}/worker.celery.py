@@ -2,20 +2,30 @@
 
 import logging
 {% if cookiecutter.sink == "stdout" %}
+import os
 import sys
 {% endif %}
+from contextlib import ExitStack
 from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import Reject
-from celery.signals import celeryd_init, setup_logging, task_prerun
+from celery.signals import (
+    before_task_publish,
+    celeryd_init,
+    setup_logging,
+    task_postrun,
+    task_prerun,
+    worker_process_shutdown,
+)
+from celery.states import SUCCESS
 from kombu.exceptions import OperationalError as BrokerError
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from . import sink, tasks, transport
+from . import logs, sink, tasks, tracing, transport
 from .settings import refuse_to_start, settings
 
 __all__ = ["BrokerError", "app", "connect", "log_service_event", "send_email", "write_log"]
@@ -132,25 +142,51 @@ def prepare_worker(**_: object) -> None:
 
     Nobody waits for a worker. If it gave up as fast as a request does, it could lose a retry.
     """
+    logs.configure()
     try:
         sink.check()
     except OSError as error:
         refuse_to_start(f"records cannot be written: {error}")
+    tracing.configure()
     app.conf.broker_transport_options |= {"socket_connect_timeout": 5, "socket_timeout": 10}
     app.conf.task_publish_retry_policy = {"max_retries": 20, "interval_max": 2}
 {% if cookiecutter.sink == "stdout" %}
     # Celery greets and takes its leave on standard output, which belongs to the records.
-    sys.__stdout__ = sys.__stderr__  # type: ignore[misc]
+    sys.__stdout__ = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")  # type: ignore[misc]
 {% endif %}
 
 
 @setup_logging.connect
 def log_to_standard_error(**_: object) -> None:
     """Have Celery log what happens to each task, not only warnings."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logs.configure()
+
+
+@before_task_publish.connect
+def pack(headers: dict[str, Any], **_: object) -> None:
+    """Send along what connects the task with its request."""
+    headers["carrier"] = tracing.carrier()
 
 
 @task_prerun.connect
-def log_start(task_id: str, task: Any, **_: object) -> None:
-    """Add the start of a task to what Celery logs: its arrival, end, duration and failures."""
+def begin(task: Any, task_id: str, **_: object) -> None:
+    """Log and trace a task as a part of its request, and its start, of which Celery says nothing."""
+    task.request.meanwhile = ExitStack()
+    task.request.span = task.request.meanwhile.enter_context(
+        tracing.continued(task.name, task.request.get("carrier") or tracing.carrier())
+    )
     logger.info("Task %s[%s] started", task.name, task_id)
+
+
+@task_postrun.connect
+def end(task: Any, state: str, **_: object) -> None:
+    """Log and trace what follows as something else."""
+    if state != SUCCESS:
+        tracing.fail(task.request.span)
+    task.request.meanwhile.close()
+
+
+@worker_process_shutdown.connect
+def send_spans(**_: object) -> None:
+    """Send the spans of the last tasks before their process ends."""
+    tracing.flush()

@@ -1,21 +1,20 @@
 """The queue that the service hands its tasks to, and the worker that runs them: run this module."""
 
-import gc
-import logging
 from collections.abc import Callable
+from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError as BrokerError
 from redis.retry import Retry as Reconnect
 from rq import Queue, Retry, Worker
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
-from . import sink
+from . import logs, sink, tracing
 from .settings import refuse_to_start, settings
 
-__all__ = ["RETRY", "BrokerError", "connect", "enqueue", "queue"]
+__all__ = ["RETRY", "BrokerError", "connect", "enqueue", "options", "queue"]
 
 # A task that fails is tried three times more, after so many seconds each; then it is kept, with its
 # reason, in RQ's registry of failed jobs: see to the cause, and have it done by `rq requeue --all`.
@@ -39,14 +38,30 @@ def connect() -> None:
     queue.connection.ping()
 
 
+def options() -> dict[str, Any]:
+    """What every job of a request is enqueued with."""
+    return {"retry": RETRY, "meta": tracing.carrier()}
+
+
 def enqueue(function: Callable[..., None], *arguments: object) -> None:
     """Hand a task to the workers; raises BrokerError if Redis does not take it.
 
     The pipeline saves one of the two round trips to Redis that RQ takes by itself.
     """
     with queue.connection.pipeline() as pipeline:
-        queue.enqueue(function, *arguments, retry=RETRY, pipeline=pipeline)
+        queue.enqueue(function, *arguments, **options(), pipeline=pipeline)
         pipeline.execute()
+
+
+class TracingWorker(Worker):
+    """Logs and traces jobs as parts of their requests."""
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run a job, in a process of its own, and wait for it."""
+        with tracing.continued(str(job.func_name), job.meta) as span:
+            super().execute_job(job, queue)
+            if span.is_recording() and job.get_status() != JobStatus.FINISHED:
+                tracing.fail(span)
 
 
 def cancel_dependents(job: Job, *_: object) -> None:
@@ -61,12 +76,13 @@ def cancel_dependents(job: Job, *_: object) -> None:
 
 def main() -> None:
     """Run tasks until a signal says stop; the task that runs then is finished first."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logs.configure()
+    tracing.configure()
     try:
         sink.check()
     except OSError as error:
         refuse_to_start(f"records cannot be written: {error}")
-    worker = Worker(
+    worker = TracingWorker(
         [queue.name],
         connection=Redis.from_url(str(settings.redis_url)),
         serializer=JSONSerializer,
@@ -81,10 +97,9 @@ def main() -> None:
         maintenance_interval=15,
         worker_ttl=30,
     )
-    # Each task runs in a fork of this process: what is loaded by now is not copied to be looked through.
-    gc.freeze()
     # The scheduler is what retries wait in.
     worker.work(with_scheduler=True)
+    tracing.flush()
 
 
 if __name__ == "__main__":
