@@ -23,7 +23,7 @@ PROMPTS: dict[str, Any] = {
     if not prompt.startswith("_")
 }
 # What a generated project is checked with, as its README says.
-TOOLS = ("pytest", "mypy", "ruff check", "ruff format --check")
+TOOLS = ("pytest", "poe lint")
 # What a person's shell has; not the environment that these tests themselves run in.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
 

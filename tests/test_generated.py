@@ -1,17 +1,39 @@
 """What a generated project brings along works in an environment built from its own pyproject.toml."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import TOOLS, Installed, generate, variants
+from conftest import PROMPTS, TOOLS, Bake, Installed, generate, variants
 from serving import Redis
 
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_tool_passes(installed: Installed, tool: str) -> None:
     installed.run(*tool.split())
+
+
+@pytest.mark.parametrize("installed", variants(), indirect=True)
+def test_commands_are_listed(installed: Installed) -> None:
+    listed = re.findall(
+        r"^  (\w+)  +[A-Z]", installed.run("poe", "--help").partition("Configured tasks:")[2], re.MULTILINE
+    )
+
+    workers = [] if installed.engine == "background" else ["worker", "schedule"]
+    assert sorted(listed) == sorted(["dev", "test", "fix", "lint", *workers])
+
+
+@pytest.mark.parametrize("engine", PROMPTS["engine"])
+def test_first_commit_passes_its_hooks(bake: Bake, engine: str) -> None:
+    project = Installed(bake(engine=engine), "file", engine)
+    for command in (["git", "init", "--quiet"], ["git", "add", "--all"]):
+        subprocess.run(command, cwd=project.path, check=True)
+    said = project.run("pre-commit", "run", "--all-files")
+
+    assert said.count("Passed") == 5
+    subprocess.run(["git", "diff", "--exit-code"], cwd=project.path, check=True)
 
 
 @pytest.mark.parametrize("installed", variants(engines=["celery", "rq"]), indirect=True)
