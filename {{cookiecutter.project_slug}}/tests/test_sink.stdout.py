@@ -112,7 +112,7 @@ def test_does_not_wait_for_the_reader_unless_told_to(pipe: tuple[int, int]) -> N
         waiting = pool.submit(sink.write, "log", "waited")
         while not sink._lock.locked():
             assert not waiting.done()
-        with pytest.raises(BlockingIOError, match="no room"):
+        with pytest.raises(BlockingIOError, match="Another thread"):
             sink.write("log", "refused", wait=False)
         rest = b""
         while not rest.endswith(b"\n"):
@@ -184,9 +184,36 @@ def test_does_not_wait_for_room_that_another_process_has_just_taken(
         sink.write("log", "refused", wait=False)
 
 
+HOLD = """
+import fcntl, sys
+fcntl.lockf(sys.stderr, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such a lock")
+def test_does_not_wait_for_another_process_unless_told_to(pipe: tuple[int, int]) -> None:
+    holder = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", HOLD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=pipe[1],
+    )
+    assert holder.stdout
+    holder.stdout.readline()
+    with pytest.raises(BlockingIOError):
+        sink.write("log", "refused", wait=False)
+    holder.communicate()
+    sink.write("log", "taken", wait=False)
+
+    assert json.loads(os.read(pipe[0], 1000))["line"] == "taken"
+
+
 def test_does_not_wait_for_a_terminal_unless_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = pty.openpty()
     monkeypatch.setattr(sink, "STDOUT", writer)
+    monkeypatch.setattr(sink, "TERMINAL", os.isatty(writer))
 
     with pytest.raises(BlockingIOError, match="no room"):
         sink.write("log", "refused", wait=False)

@@ -21,6 +21,7 @@ if sys.platform == "linux":
     import fcntl
 
 STDOUT = 1
+TERMINAL = os.isatty(STDOUT)  # which tells that it has room when it has less than a line's
 PATIENCE_MS = 1000  # how long `check` waits for the reader to make room
 
 # JSON allows them in a string, but some readers end the line there.
@@ -34,16 +35,15 @@ def write(channel: Channel, line: str, *, wait: bool = True) -> None:
     """Write a record of `line`.
 
     Raises OSError if standard output does not take all of it; and BlockingIOError if not to `wait`
-    while the reader of a pipe makes no room.
+    for another writer, or for the reader of a pipe to make room.
     """
     record = {"time": datetime.now(UTC).isoformat(), "channel": channel, "line": line}
     data = f"{_encode(record).translate(SEPARATORS)}\n".encode()
-    # Before the lock, which a writer keeps that waits for room; and again when nobody else writes.
-    if not wait:
-        _require_room(data)
-    with _lock:
+    if not _lock.acquire(blocking=wait):
+        raise BlockingIOError(errno.EAGAIN, "Another thread writes to standard output")
+    try:
         if sys.platform == "linux":
-            fcntl.lockf(STDOUT, fcntl.LOCK_EX)
+            fcntl.lockf(STDOUT, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             if not wait:
                 _require_room(data)
@@ -51,11 +51,12 @@ def write(channel: Channel, line: str, *, wait: bool = True) -> None:
         finally:
             if sys.platform == "linux":
                 fcntl.lockf(STDOUT, fcntl.LOCK_UN)
+    finally:
+        _lock.release()
 
 
 def _require_room(data: bytes) -> None:
-    # A terminal tells that it has room when it has less than a line's.
-    roomy = sys.platform == "linux" and len(data) <= select.PIPE_BUF and not os.isatty(STDOUT)
+    roomy = sys.platform == "linux" and not TERMINAL and len(data) <= select.PIPE_BUF
     if not roomy or not _poll(timeout_ms=0):
         raise BlockingIOError(errno.EAGAIN, "Standard output has no room")
 
