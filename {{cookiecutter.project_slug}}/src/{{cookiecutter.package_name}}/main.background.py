@@ -6,6 +6,7 @@ from asgi_correlation_id import CorrelationIdMiddleware, correlation_id
 from fastapi import Request
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from . import health, logs, routes, runner, sink
 from .settings import refuse_to_start, settings
@@ -21,8 +22,9 @@ app = FastAPIOffline(
     title=settings.service_name,
     summary=package["Summary"],
     version=package["Version"],
-    max_body_size=65_536,  # bytes
 )
+# FastAPI's `max_body_size` would wrap each router and each route as well.
+app.add_middleware(RequestBodyLimitMiddleware, max_body_size=65_536)  # bytes
 app.add_middleware(runner.KeepConnections)
 app.add_middleware(CorrelationIdMiddleware, validator=logs.is_request_id)
 app.include_router(routes.router)

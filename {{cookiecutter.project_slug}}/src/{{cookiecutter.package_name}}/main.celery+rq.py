@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from . import health, logs, routes, sink, worker
 from .settings import refuse_to_start, settings
@@ -43,9 +44,10 @@ app = FastAPIOffline(
     title=settings.service_name,
     summary=package["Summary"],
     version=package["Version"],
-    max_body_size=65_536,  # bytes
     lifespan=lifespan,
 )
+# FastAPI's `max_body_size` would wrap each router and each route as well.
+app.add_middleware(RequestBodyLimitMiddleware, max_body_size=65_536)  # bytes
 app.add_middleware(CorrelationIdMiddleware, validator=logs.is_request_id)
 app.include_router(routes.router, dependencies=[Depends(read_body)])
 app.include_router(health.router)

@@ -64,12 +64,13 @@ def _open(channel: Channel) -> int:
     try:
         return os.open(path, APPEND, 0o666)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        settings.log_dir.mkdir(parents=True, exist_ok=True)
         return os.open(path, APPEND, 0o666)
 
 
-def _path(channel: Channel) -> Path:
-    return settings.log_dir / f"{channel}.txt"
+def _path(channel: Channel) -> str:
+    # A third of the cost of `log_dir / name`, for each line.
+    return f"{settings.log_dir}/{channel}.txt"
 
 
 def _lock(file: int, patience: float) -> bool:
@@ -125,7 +126,7 @@ def _end_last_line(channel: Channel) -> int:
     try:
         size = os.fstat(file).st_size
         if size:
-            with _path(channel).open("rb") as lines:
+            with Path(_path(channel)).open("rb") as lines:
                 lines.seek(size - 1)
                 if lines.read(1) != b"\n":
                     _append(file, b"\n")

@@ -37,8 +37,11 @@ def write(channel: Channel, line: str, *, wait: bool = True) -> None:
     Raises OSError if standard output does not take all of it; and BlockingIOError if not to `wait`
     for another writer, or for the reader of a pipe to make room.
     """
-    record = {"time": datetime.now(UTC).isoformat(), "channel": channel, "line": line}
-    data = f"{_encode(record).translate(SEPARATORS)}\n".encode()
+    time = datetime.now(UTC).isoformat()
+    text = _encode(line).translate(SEPARATORS)
+    # Composed by hand: half the cost of encoding a dict.
+    members = f'"time": "{time}", "channel": "{channel}", "line": {text}'
+    data = ("{" + members + "}\n").encode()
     if not _lock.acquire(blocking=wait):
         raise BlockingIOError(errno.EAGAIN, "Another thread writes to standard output")
     try:
@@ -56,8 +59,9 @@ def write(channel: Channel, line: str, *, wait: bool = True) -> None:
 
 
 def _require_room(data: bytes) -> None:
+    # A pipe is ready when it has room for PIPE_BUF bytes.
     roomy = sys.platform == "linux" and not TERMINAL and len(data) <= select.PIPE_BUF
-    if not roomy or not _poll(timeout_ms=0):
+    if not roomy or not select.select([], [STDOUT], [], 0)[1]:
         raise BlockingIOError(errno.EAGAIN, "Standard output has no room")
 
 
@@ -71,19 +75,12 @@ def _write_all(data: bytes, wait: bool) -> None:
                 # Whoever shares the pipe has made it non-blocking, and perhaps has just filled it.
                 if not wait:
                     raise
-                _poll(timeout_ms=None)
+                select.select([], [STDOUT], [])
     except OSError:
         # A full disk has taken a part.
         if written and stat.S_ISREG(os.fstat(STDOUT).st_mode):
             os.ftruncate(STDOUT, os.lseek(STDOUT, -written, os.SEEK_CUR))
         raise
-
-
-def _poll(timeout_ms: int | None) -> int:
-    """Wait until standard output has room, PIPE_BUF bytes if it is a pipe; returns poll's events."""
-    poll = select.poll()
-    poll.register(STDOUT, select.POLLOUT)
-    return dict(poll.poll(timeout_ms)).get(STDOUT, 0)
 
 
 def check() -> None:
@@ -94,5 +91,8 @@ def check() -> None:
     if stat.S_ISREG(os.fstat(STDOUT).st_mode) and sys.platform != "win32":
         if not os.fstatvfs(STDOUT).f_bavail:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if sys.platform == "linux" and _poll(PATIENCE_MS) != select.POLLOUT:
-        raise OSError(errno.EPIPE, "Nothing reads standard output")
+    if sys.platform == "linux":
+        poll = select.poll()
+        poll.register(STDOUT, select.POLLOUT)
+        if poll.poll(PATIENCE_MS) != [(STDOUT, select.POLLOUT)]:
+            raise OSError(errno.EPIPE, "Nothing reads standard output")
