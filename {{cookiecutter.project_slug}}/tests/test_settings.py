@@ -1,10 +1,13 @@
 """What is read from the environment, and how the start is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from {{ cookiecutter.package_name }}.settings import Settings, load_settings
+
+PROJECT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +85,22 @@ def test_file_that_cannot_be_read_refuses_the_start(
         load_settings()
 
     assert ".env is not UTF-8" in capsys.readouterr().err
+
+
+def test_readme_lists_every_setting() -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*) \| (.*) \|$", readme, re.MULTILINE)
+    # Markdown has a backslash before what would mean something else.
+    listed = [(name, re.sub(r"\\(.)|`", r"\1", default), text) for name, default, text in rows]
+
+    assert listed == [
+        (name.upper(), str(field.default).strip(), field.description)
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def test_example_lists_every_setting() -> None:
+    example = (PROJECT / ".env.example").read_text(encoding="utf-8")
+
+    listed = re.findall(r"^# ([A-Z_]+)=", example, re.MULTILINE)
+    assert listed == [name.upper() for name in Settings.model_fields]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import select
 import subprocess
 import sys
@@ -16,6 +15,11 @@ from types import SimpleNamespace
 import pytest
 
 from {{ cookiecutter.package_name }} import sink
+
+if sys.platform == "win32":
+    pytest.skip("pipes are made with what Unix offers", allow_module_level=True)
+
+import pty
 
 PACKAGE = sink.__package__
 

@@ -75,20 +75,20 @@ def _path(channel: Channel) -> str:
 
 def _lock(file: int, patience: float) -> bool:
     """Keep others from writing; returns whether they did. Raises BlockingIOError if they go on."""
-    if sys.platform == "win32":
-        return False
     waited = False
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return waited
-        except BlockingIOError:
-            # They are done in microseconds, unless they are stopped in the middle of a line.
-            if time.monotonic() > deadline:
-                raise
-            waited = True
-            time.sleep(patience / 10_000)
+    if sys.platform != "win32":
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                # They are done in microseconds, unless they are stopped in the middle of a line.
+                if time.monotonic() > deadline:
+                    raise
+                waited = True
+                time.sleep(patience / 10_000)
+    return waited
 
 
 def _append(file: int, data: bytes) -> None:
