@@ -1,5 +1,6 @@
 """Every command in both READMEs works as it stands there, in the order in which a reader meets it."""
 
+import html
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from checks import texts
 from conftest import ENVIRONMENT, PROMPTS, TEMPLATE, TOOLS, Bake
 from serving import Redis, free_port, wait_for
 
@@ -207,3 +209,30 @@ def test_every_fault_has_its_row() -> None:
     ).stdout
 
     assert set(re.findall(r"`(test_\w+)`", table)) == set(re.findall(r"::(test_\w+)", collected))
+
+
+def test_every_test_that_is_named_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (TEMPLATE / "README.md").read_text(encoding="utf-8")))
+    code = "".join(file.read_text(encoding="utf-8") for file in (TEMPLATE / "tests").glob("*.py"))
+
+    assert {name for name in named if f"def {name}(" not in code} == set()
+
+
+def test_pictures_show_what_is_asked_and_said() -> None:
+    """They are made of real output; this sees that the output has not changed since."""
+
+    def shown(name: str) -> str:
+        picture = (TEMPLATE / "pictures" / name).read_text(encoding="utf-8")
+        # Each piece of one colour has an element of its own.
+        return re.sub(r"\s+", " ", html.unescape(re.sub(r"<title>.*?</title>|<[^>]+>", "", picture)))
+
+    labels = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))["__prompts__"]
+    questions = [label if isinstance(label, str) else label["__prompt__"] for label in labels.values()]
+    choices = [
+        text for label in labels.values() if isinstance(label, dict) for key, text in label.items() if key[0] != "_"
+    ]
+    for text in [*questions, *choices, "order-desk is ready.", "uv run --directory order-desk fastapi dev"]:
+        assert " ".join(text.split()) in shown("generate.svg"), text
+    routes = texts(next(TEMPLATE.glob("*cookiecutter.project_slug*")))
+    for text in re.findall(r'Scheduled\(message="(.+?)"\)', "".join(routes.values())):
+        assert f'{{"message":"{text}"}}' in shown("run.svg"), text
