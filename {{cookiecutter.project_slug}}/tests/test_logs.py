@@ -78,6 +78,21 @@ def test_request_id_is_made(client: TestClient, request_id: str | None) -> None:
     assert all(map(logs.is_request_id, made))
 
 
+def test_request_id_is_answered_even_if_the_service_fails(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(sink, "check", fail)
+    browser = TestClient(client.app, raise_server_exceptions=False)
+    response = browser.get("/health/ready", headers={"X-Request-ID": "4711"})
+
+    assert response.status_code == 500
+    assert response.json() == {"detail": "Internal Server Error"}
+    assert response.headers["X-Request-ID"] == "4711"
+
+
 def test_request_id_is_in_what_a_task_logs(
     client: TestClient, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,301 @@
+"""Does in a clean folder what a container engine would do in a container: builds the image, runs it, stops it."""
+
+import copy
+import json
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from string import Template
+
+import pytest
+import yaml
+from conftest import ENVIRONMENT, Bake, generate
+from serving import Process, Redis, free_port, send, wait_for
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the image is a Linux system")
+
+# How this machine gets packages. Nothing else of its environment takes part in a build.
+NETWORK = re.compile(r"TMPDIR|PIP_.*|UV_(DEFAULT_)?INDEX(_URL)?|SSL_CERT_.*|.*_PROXY", re.IGNORECASE)
+GRACE = 10  # seconds that Docker waits before it kills, unless it is told otherwise
+
+
+@dataclass
+class Stage:
+    """What the instructions of a stage have said so far, the users that they have made, and whose folders."""
+
+    folder: Path
+    env: dict[str, str]
+    users: dict[str, str] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
+
+
+class Image:
+    """The stages of a Dockerfile, done without an engine, and the file system of one of them at a time.
+
+    Each stage has its file system below the same `root`, the others wait elsewhere meanwhile: scripts of a virtual
+    environment hold its path, and in a container that is the same in the stage which makes it and where it is copied.
+    """
+
+    def __init__(self, project: Path, folder: Path) -> None:
+        """Follow the Dockerfile; raises CalledProcessError from RUN, FileNotFoundError from COPY if they fail."""
+        self.root, self.aside, self.context = folder / "root", folder / "aside", folder / "context"
+        self.project = project
+        self.compose = yaml.safe_load((project / "compose.yaml").read_text(encoding="utf-8"))["services"]
+        self.stages: dict[str, Stage] = {}
+        self.name = ""
+        self.aside.mkdir(parents=True)
+        copy_context(project, self.context)
+        for instruction, text in instructions(project):
+            self._follow(instruction, text)
+
+    def path(self, text: str) -> str:
+        """A text, with the absolute paths in it below the root folder."""
+        return re.sub(r"(?<![\w./])/(?=\w)", f"{self.root}/", text)
+
+    def enter(self, name: str) -> Stage:
+        """Put the file system of a stage in its place, and return the stage."""
+        self._leave()
+        (self.aside / name).rename(self.root)
+        self.name = name
+        return self.stages[name]
+
+    def _leave(self) -> None:
+        if self.root.exists():
+            self.root.rename(self.aside / self.name)
+
+    def _follow(self, instruction: str, text: str) -> None:
+        match instruction:
+            case "FROM":
+                base, _, name = text.partition(" AS ")
+                self._begin(base, name or "final")
+            case "WORKDIR":
+                folder = Path(self.path(text))
+                folder.mkdir(parents=True, exist_ok=True)
+                self.stages[self.name].folder = folder
+            case "ENV":
+                env = self.stages[self.name].env
+                new = dict(setting.split("=", 1) for setting in shlex.split(text))
+                env |= {name: Template(self.path(value)).substitute(env) for name, value in new.items()}
+            case "COPY":
+                self._copy(text.split())
+            case "RUN":
+                self._run(text)
+            case "USER" | "VOLUME" | "EXPOSE" | "HEALTHCHECK" | "STOPSIGNAL" | "CMD":
+                self.stages[self.name].said[instruction] = text
+            case _:
+                raise NotImplementedError(instruction)
+
+    def _begin(self, base: str, name: str) -> None:
+        self._leave()
+        if base not in self.stages:
+            assert re.fullmatch(r"python:3\.\d+-slim", base)
+            local = self.root / "usr" / "local"
+            subprocess.run([sys.executable, "-m", "venv", local], check=True)
+            self.stages[base] = Stage(self.root, {"PATH": f"{local}/bin:/usr/bin:/bin", "HOME": f"{self.root}/root"})
+            self.root.rename(self.aside / base)
+        shutil.copytree(self.aside / base, self.root, symlinks=True)
+        self.stages[name] = copy.deepcopy(self.stages[base])
+        self.name = name
+
+    def _copy(self, words: list[str]) -> None:
+        source = self.aside / words.pop(0).removeprefix("--from=") if words[0].startswith("--from=") else self.context
+        *names, target = words
+        for name in names:
+            path, to = source / name.lstrip("/"), self.stages[self.name].folder / self.path(target)
+            if path.is_dir():
+                shutil.copytree(path, to, symlinks=True)
+            else:
+                shutil.copy(path, to)
+
+    def _run(self, text: str) -> None:
+        stage = self.stages[self.name]
+        match text.split():
+            # To make users, and to give them files, takes root.
+            case ["useradd", "--system", "--uid", uid, name]:
+                stage.users[name] = uid
+                return
+            case ["install", "--directory", owner, folder]:
+                stage.owners[folder] = stage.users[owner.removeprefix("--owner=")]
+                text = text.replace(owner, "")
+        network = {name: value for name, value in ENVIRONMENT.items() if NETWORK.fullmatch(name)}
+        command = ["sh", "-c", self.path(text)]
+        subprocess.run(command, cwd=stage.folder, env=network | stage.env, check=True, capture_output=True, text=True)
+
+    def files(self) -> set[Path]:
+        """The files of the stage that is in its place, but for those of the volume and of /tmp."""
+        return {path for path in self.root.rglob("*") if path.relative_to(self.root).parts[0] not in ("records", "tmp")}
+
+
+def instructions(project: Path) -> Iterator[list[str]]:
+    """The instructions of a project's Dockerfile, each with what follows it."""
+    lines = (project / "Dockerfile").read_text(encoding="utf-8").splitlines(keepends=True)
+    logical = "".join(line for line in lines if not line.startswith("#")).replace("\\\n", " ")
+    return (line.split(maxsplit=1) for line in logical.splitlines() if line)
+
+
+def copy_context(project: Path, context: Path) -> None:
+    """Copy what .dockerignore leaves of a project: the last line that names a file, or a folder of it, counts."""
+    patterns = (project / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    for file in filter(Path.is_file, project.rglob("*")):
+        path = file.relative_to(project)
+        names = [str(name) for name in (path, *path.parents[:-1])]
+        counts = [line for line in patterns if any(fnmatch(name, line.removeprefix("!")) for name in names)]
+        if not counts or counts[-1].startswith("!"):
+            (context / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, context / path)
+
+
+def lock(project: Path) -> None:
+    """Write uv.lock, as the first `uv run` does."""
+    subprocess.run(["uv", "lock"], cwd=project, env=ENVIRONMENT, check=True, capture_output=True)
+
+
+def build(folder: Path, sink: str, engine: str) -> Image:
+    """Build the image of a project that has been worked with."""
+    project = generate(folder, sink=sink, engine=engine)
+    lock(project)
+    for name in (".env", ".git/config", ".venv/bin/python", "logs/log.txt", "src/myservice/__pycache__/main.pyc"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("SERVICE_NAME=", encoding="utf-8")
+    return Image(project, folder / "image")
+
+
+class Containers:
+    """Processes of an image, with nothing in their environment but what the image and compose put there."""
+
+    def __init__(self, image: Image, folder: Path, stack: ExitStack) -> None:
+        """Prepare to start services of compose, which end with `stack`."""
+        self.image, self.folder, self.stack = image, folder, stack
+        self.stage = image.enter("final")
+        self.port = str(free_port())
+        self.env = self.stage.env | {"UVICORN_PORT": self.port, "HOSTNAME": socket.gethostname()}
+        if "redis" in image.compose:
+            redis = Redis(folder)
+            stack.callback(redis.process.kill)
+            self.env |= {"REDIS_URL": redis.url, "HEARTBEAT_INTERVAL": "1"}
+
+    def start(self, service: str) -> Process:
+        """Start a service, and wait until it is healthy."""
+        compose = self.image.compose[service]
+        command = compose.get("command") or json.loads(self.stage.said["CMD"])
+        # A container keeps to itself what has no published port; this machine does not.
+        command = [word.replace("0.0.0.0", "127.0.0.1") for word in command]  # noqa: S104
+        process = Process(command, self.stage.folder, self.env, self.folder / f"{service}.txt")
+        self.stack.callback(process.kill)
+        check = compose.get("healthcheck", {})
+        if not check.get("disable"):
+            image_check = json.loads(self.stage.said["HEALTHCHECK"].partition("CMD ")[2])
+            test = check.get("test") or ["CMD", *(word.replace("8000", self.port) for word in image_check)]
+            wait_for(lambda: not process.runs() or self._passes(*test), f"{service} to be healthy")
+        assert process.runs(), process.said()
+        return process
+
+    def _passes(self, kind: str, *test: str) -> bool:
+        command = ["sh", "-c", test[0].replace("$$", "$")] if kind == "CMD-SHELL" else test
+        return subprocess.run(command, cwd=self.stage.folder, env=self.env, capture_output=True).returncode == 0
+
+    def lines(self, writer: Process, channel: str) -> list[str]:
+        """The lines that have reached a channel: of the volume's files, or of what a process prints."""
+        if "LOG_DIR" in self.stage.env:
+            file = Path(self.image.path(self.stage.said["VOLUME"])) / f"{channel}.txt"
+            return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        records = map(json.loads, writer.output)
+        return [record["line"] for record in records if record["channel"] == channel]
+
+
+def check_services(image: Image, folder: Path) -> None:
+    """The services become healthy, do what they are for, and stop before they would be killed."""
+    with ExitStack() as stack:
+        containers = Containers(image, folder, stack)
+        files = image.files()
+        services = [name for name in image.compose if name not in ("redis", "monitor")]
+        processes = {name: containers.start(name) for name in services}
+        writer = processes.get("worker", processes["api"])
+        assert send(f"http://127.0.0.1:{containers.port}/log/?message=hello").status == 200
+        wait_for(lambda: containers.lines(writer, "log") == ["hello"], "the line")
+        if "scheduler" in processes:
+            wait_for(lambda: containers.lines(writer, "service_log"), "a heartbeat")
+        for name, process in processes.items():
+            start = time.monotonic()
+            process.signal(signal.Signals[containers.stage.said.get("STOPSIGNAL", "SIGTERM")])
+            status = process.wait()
+            assert time.monotonic() - start < GRACE
+            # Once it has finished, uvicorn raises the signal again; the first process of a container outlives that.
+            assert status == 0 or (name == "api" and "Finished server process" in process.said()), process.said()
+        # Compose lets them write to no other place.
+        assert image.files() == files
+
+
+def check_contents(image: Image) -> None:
+    """The image is built from what it needs, and holds no tools."""
+    src = {str(path.relative_to(image.project)) for path in image.project.glob("src/*/*") if path.is_file()}
+    context = {str(path.relative_to(image.context)) for path in image.context.rglob("*") if path.is_file()}
+    assert context == {"LICENSE", "README.md", "pyproject.toml", "uv.lock", *src}
+
+    stage = image.enter("final")
+    assert [path.name for path in (image.root / "app").iterdir()] == [".venv"]
+    names = "import importlib.metadata as m, json; print(json.dumps([d.name.lower() for d in m.distributions()]))"
+    installed = set(json.loads(subprocess.check_output(["python", "-c", names], env=stage.env)))
+    groups = tomllib.loads((image.project / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    unwanted = {re.split(r"[>=]", requirement)[0] for group in groups.values() for requirement in group}
+    assert "myservice" in installed
+    assert {"pytest", "mypy", "ruff"} < unwanted
+    assert installed.isdisjoint(unwanted)
+    assert stage.said["USER"] in stage.users.values()
+    assert stage.said["EXPOSE"] == "8000"
+    assert "8000" in stage.said["HEALTHCHECK"]
+    if "VOLUME" in stage.said:
+        assert stage.owners[stage.said["VOLUME"]] == stage.said["USER"]
+
+
+def check_monitor(image: Image) -> None:
+    """The command of the monitor is one that its image has."""
+    stage = image.enter("monitor")
+    assert stage.said["USER"] in stage.users.values()
+    command = image.compose["monitor"]["command"]
+    assert subprocess.run([*command, "--help"], cwd=stage.folder, env=stage.env, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(("sink", "engine"), [("stdout", "background"), ("file", "celery"), ("file", "rq")])
+def test_image(sink: str, engine: str, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    image = build(tmp_path, sink, engine)
+    with subtests.test("contents"):
+        check_contents(image)
+    with subtests.test("services"):
+        check_services(image, tmp_path)
+    if "monitor" in image.compose:
+        with subtests.test("monitor"):
+            check_monitor(image)
+
+
+@pytest.mark.parametrize("engine", ["background", "celery", "rq"])
+def test_requests_get_less_time_than_the_container(bake: Bake, engine: str) -> None:
+    project = bake(engine=engine)
+    command = json.loads(dict(instructions(project))["CMD"])
+    compose = yaml.safe_load((project / "compose.yaml").read_text(encoding="utf-8"))
+    grace = compose["services"]["api"].get("stop_grace_period", f"{GRACE}s")
+    assert 0 < int(command[command.index("--timeout-graceful-shutdown") + 1]) < int(grace.removesuffix("s"))
+
+
+def test_only_what_is_locked_gets_installed(bake: Bake, tmp_path: Path) -> None:
+    project = bake()
+    with pytest.raises(FileNotFoundError, match=r"uv\.lock"):
+        Image(project, tmp_path / "unlocked")
+    lock(project)
+    settings = project / "pyproject.toml"
+    settings.write_text(settings.read_text(encoding="utf-8").replace('"stamina>=', '"idna", "stamina>='), "utf-8")
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        Image(project, tmp_path / "outdated")
+    assert "lockfile" in error.value.stderr
