@@ -19,15 +19,13 @@ CHOICES = ("license", "sink", "engine", "ci")
 SWITCHES = ("container",)
 
 NEXT = """
-{slug} is ready. Start it, test it, and send it a first request:
+{slug} is ready{besides}. Start it, test it, and send it a first request:
 
     uv run --directory {folder} fastapi dev
     uv run --directory {folder} pytest
     curl -X POST 'http://127.0.0.1:8000/log/?message=hello'
-{besides}"""
-WORKERS = """
-Tasks wait in Redis for a worker; the project's README.md says how to start both.
 """
+WORKERS = ", and needs a Redis and a worker, which its README.md says how to start"
 
 
 def chosen_variants(answers: dict[str, str | bool]) -> set[str]:

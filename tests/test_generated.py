@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,34 @@ def test_first_commit_passes_its_hooks(bake: Bake, engine: str) -> None:
 
     assert said.count("Passed") == 5
     subprocess.run(["git", "diff", "--exit-code"], cwd=project.path, check=True)
+
+
+@pytest.mark.parametrize("engine", PROMPTS["engine"])
+def test_own_task_is_three_steps(bake: Bake, engine: str) -> None:
+    """Takes the code from the project's README, and puts it where that says."""
+    project = bake(engine=engine)
+    section = (project / "README.md").read_text(encoding="utf-8").partition("## Add a task of your own")[2]
+    blocks = re.findall(r"^   ```python\n(.*?)^   ```$", section, re.MULTILINE | re.DOTALL)
+    task, endpoint, test = map(textwrap.dedent, blocks)
+    registered = {
+        "background": ("runner", "add_up = reliable(tasks.add_up)"),
+        "celery": ("worker", "add_up = app.task(tasks.add_up)"),
+        "rq": ("tasks", ""),
+    }
+    module, registration = registered[engine]
+    package = project / "src" / "myservice"
+    for file, text in [
+        (package / "tasks.py", task),
+        (package / f"{module}.py", registration),
+        (package / "routes.py", f"from .{module} import add_up\n\n\n{endpoint}"),
+        (project / "tests" / "test_routes.py", test),
+    ]:
+        file.write_text(f"{file.read_text(encoding='utf-8')}\n\n{text}", encoding="utf-8")
+
+    said = Installed(project, "file", engine).run(
+        "pytest", "--no-cov", "tests/test_routes.py", "-k", "sums or documented"
+    )
+    assert "2 passed" in said
 
 
 @pytest.mark.parametrize("installed", variants(engines=["celery", "rq"]), indirect=True)

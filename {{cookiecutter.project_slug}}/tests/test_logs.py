@@ -62,6 +62,16 @@ def test_a_person_reads_text(configure: Configure) -> None:
     assert "ERROR uvicorn.error [-] It failed\nTraceback" in stderr.getvalue()
 
 
+def test_log_that_uvicorn_has_switched_off_stays_off(configure: Configure) -> None:
+    access = logging.getLogger("uvicorn.access")
+    access.propagate = False
+    configure(stderr := StringIO())
+    access.info("GET /")
+    access.propagate = True
+
+    assert stderr.getvalue() == ""
+
+
 @pytest.mark.parametrize("request_id", ["4711", "x" * 128, "Zz09+/=_.:@-"])
 def test_request_id_is_kept(client: TestClient, request_id: str) -> None:
     response = client.get("/health/live", headers={"X-Request-ID": request_id})

@@ -1,11 +1,11 @@
 """Tasks that fail, and tasks that have to wait."""
 
+import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-import stamina
 from fastapi import BackgroundTasks, FastAPI
 from fastapi.testclient import TestClient
 
@@ -13,13 +13,6 @@ from {{ cookiecutter.package_name }} import runner, sink
 from {{ cookiecutter.package_name }}.models import Channel
 
 Records = Callable[[str], list[str]]
-
-
-@pytest.fixture(autouse=True)
-def _at_once() -> Iterator[None]:
-    """Has tasks tried again without delay, and twice only."""
-    with stamina.set_testing(True, attempts=2):
-        yield
 
 
 class FullDisk:
@@ -71,6 +64,22 @@ def test_task_that_fails_for_good_stops_those_after_it(
     (error,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert error.getMessage() == "Task write_log failed for good"
     assert error.exc_info
+
+
+def test_task_that_a_stop_cuts_off_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    async def wait() -> None:
+        await asyncio.sleep(60)
+
+    async def stop() -> None:
+        task = asyncio.ensure_future(runner.reliable(wait)())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(stop())
+
+    assert caplog.messages == ["Task wait is lost: the server stops before it is done"]
 
 
 def test_plain_function_runs_in_a_thread() -> None:

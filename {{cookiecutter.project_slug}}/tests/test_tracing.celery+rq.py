@@ -11,6 +11,12 @@ from opentelemetry.trace import StatusCode
 
 from {{ cookiecutter.package_name }} import tracing
 
+AUTO = "FASTAPI_OTEL_AUTO_CONFIGURE"
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+TRACES = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+EXPORTER = "OTEL_TRACES_EXPORTER"
+URL = "http://127.0.0.1:4318"
+
 
 class Traces:
     """What is traced."""
@@ -57,20 +63,18 @@ def test_task_is_part_of_its_request(traces: Traces) -> None:
     ("variables", "providers"),
     [
         ({}, 0),
-        ({"FASTAPI_OTEL_AUTO_CONFIGURE": "true"}, 0),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}, 0),
-        (
-            {
-                "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
-                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318",
-            },
-            1,
-        ),
+        ({AUTO: "true"}, 0),
+        ({ENDPOINT: URL}, 0),
+        ({AUTO: "true", ENDPOINT: URL}, 1),
+        ({AUTO: "true", TRACES: URL}, 1),
+        ({AUTO: "true", ENDPOINT: URL, EXPORTER: "none"}, 0),
     ],
 )
 def test_variables_switch_it_on(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], providers: int
 ) -> None:
+    for name in (AUTO, ENDPOINT, TRACES, EXPORTER):
+        monkeypatch.delenv(name, raising=False)
     configured: list[Any] = []
     monkeypatch.setattr(trace, "set_tracer_provider", configured.append)
     for name, value in variables.items():
@@ -86,7 +90,7 @@ def test_spans_are_sent_when_a_worker_ends(monkeypatch: pytest.MonkeyPatch) -> N
     tracing.flush()
     flushed: list[bool] = []
     provider = TracerProvider()
-    monkeypatch.setattr(provider, "force_flush", lambda: flushed.append(True))
+    monkeypatch.setattr(provider, "force_flush", lambda **_: flushed.append(True))
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     tracing.flush()
 

@@ -1,5 +1,6 @@
 """What becomes of tasks."""
 
+import os
 import re
 import subprocess
 import sys
@@ -11,13 +12,23 @@ from typing import Any
 import pytest
 from asgi_correlation_id import correlation_id
 from celery.exceptions import Reject
-from celery.signals import before_task_publish, setup_logging
+from celery.signals import (
+    before_task_publish,
+    setup_logging,
+    task_postrun,
+    task_prerun,
+    worker_process_shutdown,
+)
 from clients import break_broker
 from fastapi.testclient import TestClient
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import ValidationError
 from redis import Redis, RedisError
 
-from {{ cookiecutter.package_name }} import logs, sink, worker
+from {{ cookiecutter.package_name }} import logs, sink, tracing, worker
 from {{ cookiecutter.package_name }}.settings import settings
 
 Records = Callable[[str], list[str]]
@@ -110,12 +121,41 @@ def test_worker_logs_as_the_service_does(monkeypatch: pytest.MonkeyPatch) -> Non
     assert configured == [True]
 
 
-def test_task_takes_along_what_connects_it_with_its_request() -> None:
+@pytest.mark.parametrize("state", ["SUCCESS", "FAILURE"])
+def test_task_belongs_to_its_request(monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
     headers: dict[str, Any] = {}
-    correlation_id.set("4711")
-    before_task_publish.send(sender=None, headers=headers)
+    token = correlation_id.set("4711")
+    with trace.get_tracer("server").start_as_current_span("request"):
+        before_task_publish.send(sender=None, headers=headers)
+    correlation_id.reset(token)
 
-    assert headers["carrier"]["request_id"] == "4711"
+    worker.write_log.push_request(id="the-id", **headers)
+    task_prerun.send(sender=None, task=worker.write_log, task_id="the-id")
+    meanwhile = correlation_id.get()
+    task_postrun.send(sender=None, task=worker.write_log, task_id="the-id", state=state)
+    worker.write_log.pop_request()
+
+    assert (meanwhile, correlation_id.get()) == ("4711", None)
+    request, task = exporter.get_finished_spans()
+    assert task.parent
+    assert request.context
+    assert task.parent.span_id == request.context.span_id
+    assert task.status.is_ok == (state == "SUCCESS")
+
+
+def test_worker_sends_its_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(tracing, "configure", lambda: called.append("configure"))
+    monkeypatch.setattr(tracing, "flush", lambda: called.append("flush"))
+    monkeypatch.setattr(worker.app, "conf", worker.app.conf.copy())
+    worker.prepare_worker()
+    worker_process_shutdown.send(sender=None)
+
+    assert called == ["configure", "flush"]
 
 
 def test_worker_refuses_to_start_where_it_cannot_write(
@@ -136,6 +176,8 @@ def test_round_trip(tmp_path: Path) -> None:
     try:
         Redis.from_url(str(settings.redis_url), socket_connect_timeout=1).ping()
     except RedisError:
+        if "REDIS_URL" in os.environ:
+            raise
         pytest.skip(f"no Redis answers at {settings.redis_url}")
     queue = f"test-{uuid.uuid4()}"
     script = f"""

@@ -1,11 +1,12 @@
 """What becomes of tasks."""
 
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from clients import WorkerInProcess, work
+from clients import WorkerInProcess, break_broker, work
 from fastapi.testclient import TestClient
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -117,6 +118,17 @@ def test_failed_task_is_a_failed_span(
     assert len(failed) == len(attempts)
 
 
+def test_worker_goes_on_after_a_job_that_nobody_keeps(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace, "get_tracer", TracerProvider().get_tracer)
+    worker.queue.enqueue(tasks.write_log, "gone", result_ttl=0)
+    worker.queue.enqueue(tasks.write_log, "next")
+    work()
+
+    assert records("log") == ["gone", "next"]
+
+
 def test_state_is_validated_in_the_task() -> None:
     job = worker.queue.enqueue(tasks.log_service_event, {}, "started")
     work()
@@ -142,9 +154,13 @@ def test_worker_runs_what_is_in_the_queue(
     monkeypatch.setattr(worker, "TracingWorker", WorkerInProcess)
     work_on = WorkerInProcess.work
     monkeypatch.setattr(WorkerInProcess, "work", lambda self, **_: work_on(self, burst=True))
+    called: list[str] = []
+    monkeypatch.setattr(tracing, "configure", lambda: called.append("configure"))
+    monkeypatch.setattr(tracing, "flush", lambda: called.append("flush"))
     worker.main()
 
     assert records("log") == ["hello"]
+    assert called == ["configure", "flush", "flush"]
 
 
 def test_worker_refuses_to_start_where_it_cannot_write(
@@ -160,12 +176,25 @@ def test_worker_refuses_to_start_where_it_cannot_write(
     assert "No space left on device" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("main", [worker.main, scheduler.main], ids=["worker", "scheduler"])
+def test_nothing_starts_without_redis(
+    capsys: pytest.CaptureFixture[str], main: Callable[[], None]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        break_broker(patch)
+        main()
+
+    assert "Cannot start: REDIS_URL: " in capsys.readouterr().err
+
+
 def test_round_trip(records: Records) -> None:
     """A queue in Redis in earnest, if there is a Redis."""
     redis = Redis.from_url(str(settings.redis_url), socket_connect_timeout=1)
     try:
         redis.ping()
     except RedisError:
+        if "REDIS_URL" in os.environ:
+            raise
         pytest.skip(f"no Redis answers at {settings.redis_url}")
     queue = Queue(f"test-{uuid.uuid4()}", connection=redis, serializer=JSONSerializer)
     try:

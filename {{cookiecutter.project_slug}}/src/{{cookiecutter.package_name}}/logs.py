@@ -10,14 +10,21 @@ import sys
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 
+from .settings import settings
+
 FIELDS = {
     "levelname": "level",
     "name": "logger",
     "correlation_id": "request_id",
     "message": "message",
 }
-# Not for those who read logs: uvicorn's colours, and the arguments of tasks.
+{% if cookiecutter.engine == "celery" %}
+# Not for those who read logs: uvicorn's colours, and what Celery knows of a task, arguments included.
 OMITTED = [*RESERVED_ATTRS, "color_message", "data"]
+{% else %}
+# Not for those who read logs: uvicorn's colours.
+OMITTED = [*RESERVED_ATTRS, "color_message"]
+{% endif %}
 
 
 def configure() -> None:
@@ -53,10 +60,12 @@ def configure() -> None:
                     "formatter": "text" if terminal else "json",
                 }
             },
-            "root": {"handlers": ["stderr"], "level": "INFO"},
-            # Without handlers of their own, uvicorn's go the same way.
+            "root": {"handlers": ["stderr"], "level": settings.log_level},
+            # Without handlers of their own, uvicorn's go the same way; those without any are off.
             "loggers": {
-                name: {"handlers": [], "propagate": True} for name in ("uvicorn", "uvicorn.access")
+                name: {"handlers": [], "propagate": True}
+                for name in ("uvicorn", "uvicorn.access")
+                if logging.getLogger(name).handlers
             },
         }
     )

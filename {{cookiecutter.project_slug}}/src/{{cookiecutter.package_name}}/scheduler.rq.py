@@ -7,9 +7,9 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from . import logs
-from .settings import settings
+from .settings import refuse_to_start, settings
 from .tasks import Config, log_service_event
-from .worker import RETRY, queue
+from .worker import RETRY, BrokerError, connect, queue
 
 
 class ReliableCronJob(CronJob):
@@ -24,6 +24,10 @@ class ReliableCronJob(CronJob):
 def main() -> None:
     """Enqueue what is due until a signal says stop."""
     logs.configure()
+    try:
+        connect()
+    except BrokerError as error:
+        refuse_to_start(f"REDIS_URL: {error}")
     config = Config(service_name=settings.service_name)
     scheduler = CronScheduler(connection=Redis.from_url(str(settings.redis_url)))
     scheduler.get_jobs().append(

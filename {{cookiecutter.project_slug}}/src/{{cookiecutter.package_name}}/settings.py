@@ -4,7 +4,7 @@ import sys
 {% if cookiecutter.sink == "file" %}
 from pathlib import Path
 {% endif %}
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 from pydantic import AfterValidator, {{ "BeforeValidator, " if cookiecutter.sink == "file" }}Field, {{ "RedisDsn, " if cookiecutter.engine != "background" }}ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -42,6 +42,10 @@ class Settings(BaseSettings):
         description="The folder of the record files, made if it is missing.",
     )
 {% endif %}
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO",
+        description="How much is logged: this, and what is graver.",
+    )
 {% if cookiecutter.engine != "background" %}
     redis_url: RedisDsn = Field(
         default=RedisDsn("redis://localhost:6379/0"),

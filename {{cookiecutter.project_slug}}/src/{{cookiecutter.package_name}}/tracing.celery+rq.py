@@ -1,7 +1,7 @@
 """What a task takes along from its request, through Redis: the id for the log, and the trace.
 
 OpenTelemetry's spans of requests are FastAPI's own; those of tasks are made here. Both are switched on
-by FASTAPI_OTEL_AUTO_CONFIGURE and OTEL_EXPORTER_OTLP_ENDPOINT.
+by the same variables.
 """
 
 import os
@@ -16,7 +16,10 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 def configure() -> None:
     """Have a worker send the spans of its tasks, if that is switched on."""
     wanted = os.getenv("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true"
-    if not (wanted and os.getenv("OTEL_EXPORTER_OTLP_ENDPOINT")):
+    endpoint = os.getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.getenv(
+        "OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
+    if not (wanted and endpoint) or os.getenv("OTEL_TRACES_EXPORTER") == "none":
         return
     # They take a while to import.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -29,10 +32,10 @@ def configure() -> None:
 
 
 def flush() -> None:
-    """Send what has not been sent yet."""
+    """Send what has not been sent yet, if a collector takes it within a second."""
     provider = trace.get_tracer_provider()
     if hasattr(provider, "force_flush"):
-        provider.force_flush()
+        provider.force_flush(timeout_millis=1000)
 
 
 def carrier() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The queue that the service hands its tasks to, and the worker that runs them: run this module."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from redis import Redis
@@ -8,6 +9,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError as BrokerError
 from redis.retry import Retry as Reconnect
 from rq import Queue, Retry, Worker
+from rq.exceptions import InvalidJobOperation
+from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
@@ -60,8 +63,17 @@ class TracingWorker(Worker):
         """Run a job, in a process of its own, and wait for it."""
         with tracing.continued(str(job.func_name), job.meta) as span:
             super().execute_job(job, queue)
-            if span.is_recording() and job.get_status() != JobStatus.FINISHED:
-                tracing.fail(span)
+            # Of a job that is gone, nobody knows how it ended.
+            with suppress(InvalidJobOperation):
+                if span.is_recording() and job.get_status() != JobStatus.FINISHED:
+                    tracing.fail(span)
+
+    def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        """Run a job in this process, which ends with it and takes along what it has not sent."""
+        try:
+            return super().perform_job(job, queue, execution)
+        finally:
+            tracing.flush()
 
 
 def cancel_dependents(job: Job, *_: object) -> None:
@@ -80,8 +92,11 @@ def main() -> None:
     tracing.configure()
     try:
         sink.check()
+        connect()
     except OSError as error:
         refuse_to_start(f"records cannot be written: {error}")
+    except BrokerError as error:
+        refuse_to_start(f"REDIS_URL: {error}")
     worker = TracingWorker(
         [queue.name],
         connection=Redis.from_url(str(settings.redis_url)),
