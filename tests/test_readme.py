@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from checks import texts
 from conftest import ENVIRONMENT, PROMPTS, TEMPLATE, TOOLS, Bake
 from serving import Redis, free_port, wait_for
 
@@ -233,6 +232,6 @@ def test_pictures_show_what_is_asked_and_said() -> None:
     ]
     for text in [*questions, *choices, "order-desk is ready.", "uv run --directory order-desk fastapi dev"]:
         assert " ".join(text.split()) in shown("generate.svg"), text
-    routes = texts(next(TEMPLATE.glob("*cookiecutter.project_slug*")))
-    for text in re.findall(r'Scheduled\(message="(.+?)"\)', "".join(routes.values())):
+    (routes,) = TEMPLATE.glob("*cookiecutter.project_slug*/src/*/routes.background.py")
+    for text in re.findall(r'Scheduled\(message="(.+?)"\)', routes.read_text(encoding="utf-8")):
         assert f'{{"message":"{text}"}}' in shown("run.svg"), text

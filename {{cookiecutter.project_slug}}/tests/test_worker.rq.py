@@ -180,9 +180,10 @@ def test_worker_refuses_to_start_where_it_cannot_write(
 def test_nothing_starts_without_redis(
     capsys: pytest.CaptureFixture[str], main: Callable[[], None]
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+    with pytest.MonkeyPatch.context() as patch:
         break_broker(patch)
-        main()
+        with pytest.raises(SystemExit):
+            main()
 
     assert "Cannot start: REDIS_URL: " in capsys.readouterr().err
 

@@ -6,15 +6,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial, wraps
 from inspect import iscoroutinefunction
-from typing import Any, ParamSpec
+from typing import Any
 
 import stamina
 from fastapi.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import tasks
-
-Arguments = ParamSpec("Arguments")
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +24,7 @@ class TaskFailed(Exception):
     """A task has failed for good, and that is logged."""
 
 
-def reliable(function: Callable[Arguments, Any]) -> Callable[Arguments, Awaitable[None]]:
+def reliable(function: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
     """Make of a task one that, if it fails, is tried again for a minute, at growing intervals.
 
     `function` may be `async def` or a plain `def`, which runs in a thread. The task raises TaskFailed
@@ -38,7 +36,7 @@ def reliable(function: Callable[Arguments, Any]) -> Callable[Arguments, Awaitabl
         run = partial(run_in_threadpool, function)
 
     @wraps(function)
-    async def task(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+    async def task(*args: Any, **kwargs: Any) -> None:
         try:
             try:
                 await run(*args, **kwargs)

@@ -39,7 +39,7 @@ def write(channel: Channel, line: str, *, wait: bool = True) -> None:
     """
     time = datetime.now(UTC).isoformat()
     text = _encode(line).translate(SEPARATORS)
-    # Composed by hand: half the cost of encoding a dict.
+    # Put together by hand: half the cost of encoding a dict.
     members = f'"time": "{time}", "channel": "{channel}", "line": {text}'
     data = ("{" + members + "}\n").encode()
     if not _lock.acquire(blocking=wait):
