@@ -37,7 +37,6 @@ def test_new_choice_gives_a_service_that_works(
     follow(f"Add a{'n' * (recipe == 'engine')} {recipe}", template)
     project = Installed(generate(tmp_path, template, **answers), "file", answers.get("engine", "background"))
 
-    project.run("poe", "lint")
     project.run("pytest")
 
 
