@@ -37,7 +37,7 @@ def test_new_choice_gives_a_service_that_works(
     follow(f"Add a{'n' * (recipe == 'engine')} {recipe}", template)
     project = Installed(generate(tmp_path, template, **answers), "file", answers.get("engine", "background"))
 
-    project.run("pytest")
+    project.run("pytest", "--no-cov")
 
 
 def test_new_prompt_is_asked_checked_and_used(template: Path, tmp_path: Path) -> None:
