@@ -106,9 +106,9 @@ def listens(port: int) -> bool:
 
 
 @contextmanager
-def shell(folder: Path, scratch: Path) -> Iterator[Shell]:
+def shell(folder: Path, scratch: Path, *, pip: bool = False) -> Iterator[Shell]:
     """A shell in `folder`, with a home and a Python of its own, so that nothing else is touched."""
-    venv.create(scratch / "python", with_pip=True)
+    venv.create(scratch / "python", with_pip=pip)
     cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
     own = {
         "HOME": str(scratch),
@@ -134,7 +134,7 @@ def test_template_readme(tmp_path: Path) -> None:
     for name in filter(None, tracked.stdout.split("\0")):
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(TEMPLATE / name, clone / name)
-    with shell(clone, tmp_path) as terminal:
+    with shell(clone, tmp_path, pip=True) as terminal:
         terminal.run("git init --quiet && git add --all && git commit --quiet --message Clone")
         for command in commands(TEMPLATE / "README.md"):
             if is_server(command):
