@@ -39,6 +39,25 @@ def test_log_lines_name_their_request(installed: Installed, tmp_path: Path) -> N
         assert len([message for message in of_request if worked in message]) == 2
 
 
+@pytest.mark.parametrize("installed", variants(["file"], ["background"]), indirect=True)
+@pytest.mark.parametrize(
+    ("options", "level", "loggers"),
+    [
+        ((), "INFO", {"uvicorn.error", "uvicorn.access"}),
+        (("--no-access-log",), "INFO", {"uvicorn.error"}),
+        (("--log-level", "warning"), "INFO", set()),
+        ((), "WARNING", set()),
+    ],
+)
+def test_log_can_be_cut_down(
+    installed: Installed, tmp_path: Path, options: tuple[str, ...], level: str, loggers: set[str]
+) -> None:
+    with serve(installed, tmp_path, *options, LOG_LEVEL=level) as service:
+        service.post("/log/?message=hello")
+
+    assert {record["logger"] for record in logged(service)} == loggers
+
+
 @pytest.mark.parametrize("installed", variants(["file"]), indirect=True)
 def test_failures_name_their_request(installed: Installed, tmp_path: Path) -> None:
     with serve(installed, tmp_path) as service:

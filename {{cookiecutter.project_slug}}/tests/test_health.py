@@ -40,7 +40,9 @@ def test_unforeseen_errors_tell_the_client_nothing(
         raise RuntimeError("/secret/path")
 
     monkeypatch.setattr(sink, "check", fail)
-    response = TestClient(client.app, raise_server_exceptions=False).get("/health/ready")
+    browser = TestClient(client.app, raise_server_exceptions=False)
+    response = browser.get("/health/ready", headers={"X-Request-ID": "4711"})
 
     assert response.status_code == 500
     assert response.json() == {"detail": "Internal Server Error"}
+    assert response.headers["X-Request-ID"] == "4711"

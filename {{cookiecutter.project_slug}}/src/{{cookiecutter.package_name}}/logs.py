@@ -58,17 +58,17 @@ def configure() -> None:
                     "class": "logging.StreamHandler",
                     "filters": ["request_id"],
                     "formatter": "text" if terminal else "json",
+                    "level": settings.log_level,  # also of loggers that have a level of their own
                 }
             },
             "root": {"handlers": ["stderr"], "level": settings.log_level},
-            # Without handlers of their own, uvicorn's go the same way; those without any are off.
-            "loggers": {
-                name: {"handlers": [], "propagate": True}
-                for name in ("uvicorn", "uvicorn.access")
-                if logging.getLogger(name).handlers
-            },
         }
     )
+    # Without handlers, uvicorn's go the same way. Above, they would lose what its options say.
+    for logger in map(logging.getLogger, ("uvicorn", "uvicorn.access")):
+        if logger.handlers:  # else it is switched off
+            logger.handlers.clear()
+            logger.propagate = True
 
 
 def is_request_id(text: str) -> bool:
