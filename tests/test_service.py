@@ -18,6 +18,13 @@ def service(installed: Installed, tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
+@pytest.fixture(scope="module")
+def quiet(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service for all requests that leave nothing behind."""
+    with serve(installed, tmp_path_factory.mktemp("quiet")) as service:
+        yield service
+
+
 def test_examples(service: Service) -> None:
     replies = [
         service.post("/log/?message=hello"),
@@ -52,9 +59,9 @@ def test_settings_are_followed(installed: Installed, tmp_path: Path) -> None:
         service.expect("emails", "Email to ops@example.com: Your task is complete!")
 
 
-def test_health(service: Service) -> None:
+def test_health(quiet: Service) -> None:
     for path in ("/health/live", "/health/ready"):
-        reply = service.get(path)
+        reply = quiet.get(path)
         assert (reply.status, reply.body) == (200, {"status": "ok"})
 
 
@@ -68,7 +75,7 @@ def test_one_line_stays_one_line(service: Service) -> None:
     service.expect("service_log", *(f"[MyService] {message}" for message in messages))
 
 
-def test_refused_requests_say_why(service: Service) -> None:
+def test_refused_requests_say_why(quiet: Service) -> None:
     bad_lines = ["", "x" * 1001, "two\r\nlines", *"\n\r\t\0\x0b\x0c\x1b\x1c\x1d\x1e\x1f\x7f\x80\x85\x9f\u2028\u2029"]
     no_addresses = ["nobody", "a@b", "Ada <ada@example.com>", "ada@example.com\n", " ada@example.com", "a@b.de,c@d.de"]
     refused = [
@@ -80,17 +87,17 @@ def test_refused_requests_say_why(service: Service) -> None:
     ]
 
     for field, path in refused:
-        reply = service.post(path)
+        reply = quiet.post(path)
         assert reply.status == 422, path
         (fault,) = reply.body["detail"]
         assert fault["loc"][-1] == field, path
         assert fault["msg"], path
-    assert [service.records(channel) for channel in ("log", "service_log", "emails")] == [[], [], []]
+    assert [quiet.records(channel) for channel in ("log", "service_log", "emails")] == [[], [], []]
 
 
-def test_errors_are_json(service: Service) -> None:
-    assert service.get("/nowhere").body == {"detail": "Not Found"}
-    assert service.get("/log/").body == {"detail": "Method Not Allowed"}
+def test_errors_are_json(quiet: Service) -> None:
+    assert quiet.get("/nowhere").body == {"detail": "Not Found"}
+    assert quiet.get("/log/").body == {"detail": "Method Not Allowed"}
 
 
 def test_lines_of_many_processes_neither_tear_nor_merge(installed: Installed, tmp_path: Path) -> None:
