@@ -68,15 +68,26 @@ class Server:
         """The CPU time that it has taken so far, with its processes."""
         return sum(times.user + times.system for times in (process.cpu_times() for process in self._tree()))
 
+    def _is_idle(self) -> bool:
+        before = self.cpu_seconds()
+        time.sleep(0.2)
+        return self.cpu_seconds() - before < 0.02
+
+    def settle(self) -> None:
+        """Wait until it has done its work: the textbook's tasks go on when the load is over."""
+        wait_for(self._is_idle, "a server to have done its work")
+
     def memory(self) -> int:
         """The memory that it holds, in bytes."""
         return sum(process.memory_info().rss for process in self._tree())
 
     def load(self, path: str, *, connections: int = 32, seconds: float) -> Load:
         """Send requests for some seconds; raises RuntimeError if any is not answered with 200."""
+        self.settle()
         before = self.cpu_seconds()
         wrk = self._start_wrk(path, connections, seconds)
         result = read_result(wrk)
+        self.settle()
         cpu = self.cpu_seconds() - before
         requests = result["requests"]
         return Load(requests, requests / result["seconds"], result["p50"], result["p99"], cpu / requests * 1e6)
@@ -101,9 +112,12 @@ class Server:
 def read_result(wrk: subprocess.Popen[str]) -> dict[str, float]:
     """Wait for the end of wrk and return what it measured; raises RuntimeError if not every request got 200."""
     output, errors = wrk.communicate()
+    said = f"{' '.join(map(str, wrk.args))}\n{output}{errors}"
+    if wrk.returncode:
+        raise RuntimeError(said)
     result: dict[str, float] = json.loads(output.strip().splitlines()[-1])
-    if wrk.returncode or result["errors"] or not result["requests"]:
-        raise RuntimeError(f"{' '.join(map(str, wrk.args))}\n{output}{errors}")
+    if result["errors"] or not result["requests"]:
+        raise RuntimeError(said)
     return result
 
 
@@ -135,6 +149,8 @@ def serve(
     server = Server(process, port)
     try:
         wait_for(lambda: process.poll() is not None or server.answers(probe, method), application)
+        if process.poll() is not None:
+            raise RuntimeError(f"{' '.join(command)} has ended with {process.returncode}")
         yield server
     finally:
         process.terminate()
@@ -164,6 +180,8 @@ def seconds_to_first_answer(environment: Path, application: str, folder: Path, *
             try:
                 connection = socket.create_connection(("127.0.0.1", port))
             except ConnectionRefusedError:
+                if process.poll() is not None:
+                    raise RuntimeError(f"{' '.join(command)} has ended with {process.returncode}") from None
                 time.sleep(0.001)
                 continue
             with connection:

@@ -1,9 +1,12 @@
-"""The table of what was measured."""
+"""The tables of what was measured."""
 
 import re
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+Row = tuple[str, str, str, str, str]
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
@@ -15,6 +18,7 @@ OF_SINK = [
     ("`/log/`: CPU time a request ÷ an endpoint that does nothing", "/log/ CPU / no-op", "≤ 1.6", "1.15"),
     ("`/complex-task/`: requests/s ÷ the textbook's", "/complex-task/ rate / textbook", "≥ 2.5", "4"),
 ]
+OF_ASYNC = ("`/log/`: requests/s ÷ the textbook's with `async def` and no more", "/log/ rate / async", "", "")
 OF_ENGINE = [
     ("`/log/`: requests/s ÷ a tutorial's on the same engine", "/log/ rate / tutorial", "≥ 1.0", "1.5"),
     ("worker: tasks/s ÷ the bare engine with an empty task", "worker rate / bare engine", "≥ 0.8", "0.95"),
@@ -23,23 +27,34 @@ OF_START = ("from the start to the first 200 ÷ an application of one route", "s
 SCAFFOLDING = ("`cookiecutter --no-input` ÷ a template of one file", "scaffolding / one file", "≤ 1.3", "1.15")
 
 
-def ratio_rows(ratios: dict[str, float]) -> Iterator[tuple[str, str, str, str]]:
-    """The rows of the ratios that were measured: what, wanted, aimed for, measured."""
-    wanted = [
-        *((sink, row) for sink in ("file", "stdout") for row in OF_SINK),
+def missed(figure: float, wanted: str) -> bool:
+    """Whether a figure falls short of what is wanted, such as `≥ 0.65`; no figure does if nothing is."""
+    if not wanted:
+        return False
+    limit = float(wanted[2:])
+    return figure < limit if wanted.startswith("≥") else figure > limit
+
+
+def ratio_rows(result: dict[str, Any]) -> Iterator[Row]:
+    """The rows of the ratios that were measured: their median, and the least and the most of the rounds."""
+    of_variants = [
+        *(("file", row) for row in [*OF_SINK, OF_ASYNC]),
+        *(("stdout", row) for row in OF_SINK),
         *((engine, row) for engine in ("celery", "rq") for row in OF_ENGINE),
         ("background", OF_START),
         *((engine, (OF_START[0], OF_START[1], "", "")) for engine in ("celery", "rq")),
     ]
-    for variant, (what, key, least, aim) in wanted:
-        if f"{variant}: {key}" in ratios:
-            yield f"{variant}, {what}", least, aim, f"{ratios[f'{variant}: {key}']:.2f}"
-    what, key, least, aim = SCAFFOLDING
-    if key in ratios:
-        yield what, least, aim, f"{ratios[key]:.2f}"
+    rows = [
+        (f"{variant}, {what}", f"{variant}: {key}", wanted, aim) for variant, (what, key, wanted, aim) in of_variants
+    ]
+    for what, key, wanted, aim in [*rows, SCAFFOLDING]:
+        if key in result["ratios"]:
+            figure, rounds = result["ratios"][key], result["rounds"][key]
+            mark = " ✗" if missed(figure, wanted) else ""
+            yield what, wanted, aim, f"{figure:.2f}{mark}", f"{min(rounds):.2f} to {max(rounds):.2f}"
 
 
-def count_rows(result: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+def count_rows(result: dict[str, Any]) -> Iterator[Row]:
     """The rows of what was counted rather than compared."""
     for key, counted in result.items():
         if key.startswith("endurance: "):
@@ -47,26 +62,50 @@ def count_rows(result: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:
             of = f"{sink}, {processes} process{'es' if processes != '1' else ''}"
             bad = counted["lost"] + counted["torn or merged"]
             growth = counted["growth of memory in MB"]
-            yield f"{of}: lines lost or torn after {counted['answered']:,} requests", "0", "0", str(bad)
-            yield f"{of}: growth of memory in their last four fifths", "< 5 MB", "flat", f"{growth:.1f} MB"
+            yield (
+                f"{of}: lines lost or torn after {counted['answered']:,} requests",
+                "0",
+                "0",
+                f"{bad}{' ✗' if bad else ''}",
+                "",
+            )
+            mark = " ✗" if missed(growth, "< 5") else ""
+            yield f"{of}: growth of memory in their last four fifths", "< 5 MB", "flat", f"{growth:.1f} MB{mark}", ""
     if "full product in s" in result:
         yield (
             "the template's tests: rendering and checking the full product",
             "",
             "< 60 s",
             f"{result['full product in s']:.0f} s",
+            "",
         )
 
 
-def table(result: dict[str, Any]) -> str:
-    """Everything that was measured, beside what is wanted, as a table in Markdown."""
-    head = [("measured", "wanted", "aimed for", "figure"), ("---", "---", "---", "---:")]
-    rows = [*head, *ratio_rows(result["ratios"]), *count_rows(result)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def load_rows(result: dict[str, Any]) -> Iterator[Row]:
+    """The rows of what the ratios come from: medians of the rounds, on the machine that they were measured on."""
+    for name, loads in result["figures"].items():
+        if isinstance(loads[0], dict):
+            median = {key: statistics.median(load[key] for load in loads) for key in loads[0]}
+            yield name, f"{median['rate']:,.0f}", f"{median['p50']:.0f}", f"{median['p99']:.0f}", f"{median['cpu']:.0f}"
+
+
+def markdown(*rows: Row) -> str:
+    """A table; the first row is its head."""
+    head, *body = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---", *["---:"] * (len(head) - 1)), *body))
+
+
+def tables(result: dict[str, Any]) -> str:
+    """Everything that was measured, beside what is wanted, and the loads behind it, in Markdown."""
+    figures = markdown(
+        ("measured", "wanted", "aimed for", "figure", "in the rounds"), *ratio_rows(result), *count_rows(result)
+    )
+    loads = markdown(("load", "requests/s", "median, ms", "99 %, ms", "CPU, µs a request"), *load_rows(result))
+    return f"{figures}\n\n{loads}"
 
 
 def write_to_readme(result: dict[str, Any], readme: Path) -> None:
-    """Put the table between the README's two marks."""
+    """Put the tables between the README's two marks."""
     text = readme.read_text(encoding="utf-8")
-    replaced = re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{table(result)}\n{END}", text, flags=re.DOTALL)
+    replaced = re.sub(f"{BEGIN}.*{END}", lambda _: f"{BEGIN}\n{tables(result)}\n{END}", text, flags=re.DOTALL)
     readme.write_text(replaced, encoding="utf-8")

@@ -24,7 +24,7 @@ from typing import Any
 
 from load import HERE, Load, Server, empty, reader, seconds_of, seconds_to_first_answer, serve, tool
 from plot import plot
-from report import table, write_to_readme
+from report import tables, write_to_readme
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -54,13 +54,14 @@ class Bench:
 
     def prepare(self) -> None:
         """Generate and install everything."""
+        environment = ENVIRONMENT | {"UV_PYTHON": sys.executable}
         for sink, engine in [*((sink, "background") for sink in SINKS), *(("file", engine) for engine in ENGINES)]:
             project = self.folder / f"{sink}-{engine}" / "myservice"
             seconds_of(*COOKIECUTTER, str(TEMPLATE), f"sink={sink}", f"engine={engine}", folder=project.parent)
-            subprocess.run(["uv", "sync", "--quiet", "--no-dev"], cwd=project, env=ENVIRONMENT, check=True)
-        subprocess.run(["uv", "venv", "--quiet", str(self.peers)], env=ENVIRONMENT, check=True)
+            subprocess.run(["uv", "sync", "--quiet", "--no-dev"], cwd=project, env=environment, check=True)
+        subprocess.run(["uv", "venv", "--quiet", str(self.peers)], env=environment, check=True)
         install = ["uv", "pip", "install", "--quiet", "--python", tool(self.peers, "python"), *PEER_PACKAGES]
-        subprocess.run(install, env=ENVIRONMENT, check=True)
+        subprocess.run(install, env=environment, check=True)
 
     @property
     def peers(self) -> Path:
@@ -97,6 +98,11 @@ class Bench:
             peer.load(LOG, seconds=1)
             peer_log = self.load(f"{sink}: textbook /log/", peer, LOG)
             peer_complex_task = self.load(f"{sink}: textbook /complex-task/", peer, "/complex-task/")
+        if sink == "file":
+            with serve(self.peers, "textbook_async:app", output.parent, probe=LOG) as peer:
+                peer.load(LOG, seconds=1)
+                peer_async = self.load("file: textbook /log/, `async def`", peer, LOG)
+            self.add("file: /log/ rate / async", log.rate / peer_async.rate)
         self.add(f"{sink}: /log/ rate / no-op", log.rate / noop.rate)
         self.add(f"{sink}: /log/ rate / textbook", log.rate / peer_log.rate)
         self.add(f"{sink}: /log/ p99 / textbook", log.p99 / peer_log.p99)
@@ -167,13 +173,17 @@ class Bench:
     def start(self) -> None:
         """How long services take to start, against the smallest application."""
         folder = empty(self.folder / "output")
-        one_route = seconds_to_first_answer(self.peers, "one_route:app", folder)
-        self.figures.setdefault("start: one route", []).append(one_route)
+        seconds = {}
+        for name, environment, application in [
+            ("one route", self.peers, "one_route:app"),
+            *((engine, self.environment("file", engine), "myservice.main:app") for engine in ("background", *ENGINES)),
+        ]:
+            seconds[name] = statistics.median(
+                seconds_to_first_answer(environment, application, folder, REDIS_URL=self.redis.url) for _ in range(3)
+            )
+            self.figures.setdefault(f"start: {name}", []).append(seconds[name])
         for engine in ("background", *ENGINES):
-            environment = self.environment("file", engine)
-            seconds = seconds_to_first_answer(environment, "myservice.main:app", folder, REDIS_URL=self.redis.url)
-            self.figures.setdefault(f"start: {engine}", []).append(seconds)
-            self.add(f"{engine}: start / one route", seconds / one_route)
+            self.add(f"{engine}: start / one route", seconds[engine] / seconds["one route"])
 
     def scaffold(self) -> None:
         """How long Cookiecutter takes for this template, against a template of one file."""
@@ -309,10 +319,11 @@ def main() -> int:
         return 1
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        redis = Redis(empty(folder / "redis"))
+        # As in the projects' `compose.yaml`.
+        redis = Redis(empty(folder / "redis"), fsync="everysec")
         stack.callback(redis.process.kill)
         result = measure(Bench(folder, redis, options.seconds, options.requests), options.rounds, options.only)
-    sys.stdout.write(table(result) + "\n")
+    sys.stdout.write(tables(result) + "\n")
     if not options.only:
         (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         plot(result, HERE / "plot.svg")

@@ -151,9 +151,10 @@ def redis_binary() -> str:
 class Redis:
     """A Redis server on a port of its own, which keeps what it holds in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
-        """Start the server."""
+    def __init__(self, folder: Path, fsync: str = "always") -> None:
+        """Start the server; with `always`, what it has answered outlives a kill, with `everysec` it need not."""
         self.folder = folder
+        self.fsync = fsync
         self.port = free_port()
         self.start()
 
@@ -169,8 +170,7 @@ class Redis:
             *("--bind", "127.0.0.1"),
             *("--save", ""),
             *("--appendonly", "yes"),
-            # What has been answered outlives a kill; by default, the last second need not.
-            *("--appendfsync", "always"),
+            *("--appendfsync", self.fsync),
         ]
         self.process = Process(command, self.folder, ENVIRONMENT, self.folder / "redis.txt")
         wait_for(self._listens, "Redis to listen")

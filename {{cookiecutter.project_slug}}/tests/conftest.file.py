@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 # The service reads its settings, and checks where it writes, as soon as it is imported.
 with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as environment:
     environment.setenv("LOG_DIR", folder)
+    environment.setenv("LOG_LEVEL", "INFO")
     environment.setenv("OPERATOR_EMAIL", "operator@example.com")
     environment.setenv("SERVICE_NAME", "TestService")
     from clients import Client

@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 
 # The service reads its settings as soon as it is imported.
 with pytest.MonkeyPatch.context() as environment:
+    environment.setenv("LOG_LEVEL", "INFO")
     environment.setenv("OPERATOR_EMAIL", "operator@example.com")
     environment.setenv("SERVICE_NAME", "TestService")
     from clients import Client

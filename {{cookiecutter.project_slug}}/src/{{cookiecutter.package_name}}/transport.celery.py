@@ -43,7 +43,7 @@ class Channel(redis.Channel):
     QoS = QoS
     _shared_client: Any = None
     # Not in the types of kombu.
-    Client: Any
+    _create_client: Any
     _flush_brpop_reauth: Any
     _queue_cycle: Any
     connection_errors: Any
@@ -52,10 +52,12 @@ class Channel(redis.Channel):
 
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
-        """Give the client for commands; Celery makes one for each, a tenth of what a message costs."""
-        if not self._shared_client or self._shared_client.connection_pool is not self.pool:
-            self._shared_client = self.Client(connection_pool=self.pool)
-        yield client or self._shared_client
+        """Keep the client for commands; Celery makes one for each, a tenth of what a message costs."""
+        if not client:
+            if not self._shared_client or self._shared_client.connection_pool is not self.pool:
+                self._shared_client = self._create_client()
+            client = self._shared_client
+        yield client
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         for queue in self._queue_cycle.consume(1):
