@@ -28,10 +28,14 @@ from serving import free_port, wait_for  # noqa: E402
 
 @dataclass(frozen=True)
 class Load:
-    """What a server did under load: latencies in milliseconds, CPU time in microseconds a request."""
+    """What a server did under load: latencies in milliseconds, CPU time in microseconds a request.
+
+    `rate` is requests that were answered, a second; `done` counts the time until their tasks were done, too.
+    """
 
     requests: int
     rate: float
+    done: float
     p50: float
     p99: float
     cpu: float
@@ -68,14 +72,14 @@ class Server:
         """The CPU time that it has taken so far, with its processes."""
         return sum(times.user + times.system for times in (process.cpu_times() for process in self._tree()))
 
-    def _is_idle(self) -> bool:
-        before = self.cpu_seconds()
-        time.sleep(0.2)
-        return self.cpu_seconds() - before < 0.02
-
-    def settle(self) -> None:
-        """Wait until it has done its work: the textbook's tasks go on when the load is over."""
-        wait_for(self._is_idle, "a server to have done its work")
+    def settle(self) -> float:
+        """Wait until it has done its work, and return when that was: tasks may go on when a load is over."""
+        busy, used = time.perf_counter(), self.cpu_seconds()
+        while time.perf_counter() - busy < 0.3:
+            time.sleep(0.02)
+            if (now := self.cpu_seconds()) > used:
+                busy, used = time.perf_counter(), now
+        return busy
 
     def memory(self) -> int:
         """The memory that it holds, in bytes."""
@@ -84,13 +88,14 @@ class Server:
     def load(self, path: str, *, connections: int = 32, seconds: float) -> Load:
         """Send requests for some seconds; raises RuntimeError if any is not answered with 200."""
         self.settle()
-        before = self.cpu_seconds()
+        before, start = self.cpu_seconds(), time.perf_counter()
         wrk = self._start_wrk(path, connections, seconds)
         result = read_result(wrk)
-        self.settle()
+        end = self.settle()
         cpu = self.cpu_seconds() - before
         requests = result["requests"]
-        return Load(requests, requests / result["seconds"], result["p50"], result["p99"], cpu / requests * 1e6)
+        rate, done = requests / result["seconds"], requests / (end - start)
+        return Load(requests, rate, done, result["p50"], result["p99"], cpu / requests * 1e6)
 
     def count(self, path: str, *, first: int, limit: int) -> int:
         """Send at least `limit` numbered messages, from `first` on, and return how many were answered."""
