@@ -143,7 +143,8 @@ def serve(
     port = free_port()
     command = [
         *(tool(environment, "uvicorn"), application, "--port", str(port), "--workers", str(processes)),
-        *("--no-access-log", "--log-level", "warning"),
+        # The load may pause for longer than the five seconds that uvicorn keeps a connection for by default.
+        *("--no-access-log", "--log-level", "warning", "--timeout-keep-alive", "60"),
     ]
     process = subprocess.Popen(
         command,

@@ -187,7 +187,8 @@ app.start(["worker", "--pool=solo", "--concurrency=1", "--queues={queue}"])
 """
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", script],
-        cwd=tmp_path,
+        cwd=tmp_path,  # where there is no `.env` that could name this Redis
+        env=os.environ | {"REDIS_URL": str(settings.redis_url)},
         stderr=subprocess.PIPE,
         text=True,
     )
