@@ -306,7 +306,7 @@ def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description="Measures what the README claims about speed.")
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (3)")
-    parser.add_argument("--seconds", type=int, default=6, help="how long each load lasts (6)")
+    parser.add_argument("--seconds", type=int, default=4, help="how long each load lasts (4)")
     parser.add_argument("--requests", type=int, default=500_000, help="after how many requests lines are counted")
     parser.add_argument("--only", default="", metavar="REGEX", help="measure only what matches, and write nothing")
     return parser.parse_args()
