@@ -196,22 +196,62 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such a lock")
-def test_does_not_wait_for_another_process_unless_told_to(pipe: tuple[int, int]) -> None:
+of_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such a lock")
+
+
+def hold(writer: int) -> subprocess.Popen[bytes]:
+    """Start a process that keeps others from writing."""
     holder = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", HOLD],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=pipe[1],
+        stderr=writer,
     )
     assert holder.stdout
     holder.stdout.readline()
+    return holder
+
+
+@of_linux
+def test_does_not_wait_for_another_process_unless_told_to(pipe: tuple[int, int]) -> None:
+    holder = hold(pipe[1])
     with pytest.raises(BlockingIOError):
         sink.write("log", "refused", wait=False)
     holder.communicate()
     sink.write("log", "taken", wait=False)
 
     assert json.loads(os.read(pipe[0], 1000))["line"] == "taken"
+
+
+@of_linux
+def test_takes_a_moment_for_another_process(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = pipe
+    monkeypatch.setattr(sink, "PATIENCE", 60)
+    holder = hold(writer)
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(sink.write, "log", "a moment later", wait=False)
+        with pytest.raises(TimeoutError):
+            writing.result(timeout=0.2)
+        holder.communicate()
+        writing.result()
+
+    assert json.loads(os.read(reader, 1000))["line"] == "a moment later"
+
+
+def test_takes_a_moment_for_another_thread(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sink, "PATIENCE", 60)
+    with ThreadPoolExecutor() as pool:
+        with sink._lock:
+            writing = pool.submit(sink.write, "log", "a moment later", wait=False)
+            with pytest.raises(TimeoutError):
+                writing.result(timeout=0.2)
+        writing.result()
+
+    assert json.loads(os.read(pipe[0], 1000))["line"] == "a moment later"
 
 
 def test_does_not_wait_for_a_terminal_unless_told_to(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import select
 import stat
 import sys
 import threading
+import time
 from datetime import UTC, datetime
 
 from .models import Channel
@@ -22,6 +23,7 @@ if sys.platform == "linux":
 
 STDOUT = 1
 TERMINAL = os.isatty(STDOUT)  # which tells that it has room when it has less than a line's
+PATIENCE = 0.001  # seconds that `write` takes for another writer, if it is not to wait
 PATIENCE_MS = 1000  # how long `check` waits for the reader to make room
 
 # JSON allows them in a string, but some readers end the line there.
@@ -35,18 +37,17 @@ def write(channel: Channel, line: str, *, wait: bool = True) -> None:
     """Write a record of `line`.
 
     Raises OSError if standard output does not take all of it; and BlockingIOError if not to `wait`
-    for another writer, or for the reader of a pipe to make room.
+    for another writer, beyond a millisecond, or for the reader of a pipe to make room.
     """
-    time = datetime.now(UTC).isoformat()
+    now = datetime.now(UTC).isoformat()
     text = _encode(line).translate(SEPARATORS)
     # Put together by hand: half the cost of encoding a dict.
-    members = f'"time": "{time}", "channel": "{channel}", "line": {text}'
+    members = f'"time": "{now}", "channel": "{channel}", "line": {text}'
     data = ("{" + members + "}\n").encode()
-    if not _lock.acquire(blocking=wait):
+    if not _lock.acquire(timeout=-1 if wait else PATIENCE):
         raise BlockingIOError(errno.EAGAIN, "Another thread writes to standard output")
     try:
-        if sys.platform == "linux":
-            fcntl.lockf(STDOUT, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock_processes_out(wait)
         try:
             if not wait:
                 _require_room(data)
@@ -56,6 +57,20 @@ def write(channel: Channel, line: str, *, wait: bool = True) -> None:
                 fcntl.lockf(STDOUT, fcntl.LOCK_UN)
     finally:
         _lock.release()
+
+
+def _lock_processes_out(wait: bool) -> None:
+    if sys.platform == "linux":
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.lockf(STDOUT, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                # They are done in microseconds, unless they wait for the reader.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(PATIENCE / 10_000)
 
 
 def _require_room(data: bytes) -> None:
