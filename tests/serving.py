@@ -2,8 +2,10 @@
 
 import asyncio
 import importlib.util
+import itertools
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -24,11 +26,22 @@ import pytest
 from conftest import ENVIRONMENT, Installed
 
 
+def _own_ports() -> Iterator[int]:
+    """Ports that neither the processes of tests beside this one take, nor connections that leave the machine."""
+    first = 20_000 + 400 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    start = random.randrange(400)  # noqa: S311
+    return itertools.cycle([*range(first + start, first + 400), *range(first, first + start)])
+
+
+PORTS = _own_ports()
+
+
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of this machine that nothing listens on, and that nobody else is given for a while."""
+    while True:
+        port = next(PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
