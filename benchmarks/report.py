@@ -36,6 +36,11 @@ def missed(figure: float, wanted: str) -> bool:
     return figure < limit if wanted.startswith("≥") else figure > limit
 
 
+def marked(text: str, figure: float, wanted: str) -> str:
+    """A figure as it is told, with a mark if it falls short of what is wanted."""
+    return f"{text} ✗" if missed(figure, wanted) else text
+
+
 def ratio_rows(result: dict[str, Any]) -> Iterator[Row]:
     """The rows of the ratios that were measured: their median, and the least and the most of the rounds."""
     of_variants = [
@@ -51,8 +56,8 @@ def ratio_rows(result: dict[str, Any]) -> Iterator[Row]:
     for what, key, wanted, aim in [*rows, SCAFFOLDING]:
         if key in result["ratios"]:
             figure, rounds = result["ratios"][key], result["rounds"][key]
-            mark = " ✗" if missed(figure, wanted) else ""
-            yield what, wanted, aim, f"{figure:.2f}{mark}", f"{min(rounds):.2f} to {max(rounds):.2f}"
+            told = marked(f"{figure:.2f}", figure, wanted)
+            yield what, wanted, aim, told, f"{min(rounds):.2f} to {max(rounds):.2f}"
 
 
 def count_rows(result: dict[str, Any]) -> Iterator[Row]:
@@ -63,15 +68,10 @@ def count_rows(result: dict[str, Any]) -> Iterator[Row]:
             of = f"{sink}, {processes} process{'es' if processes != '1' else ''}"
             bad = counted["lost"] + counted["torn or merged"]
             growth = counted["growth of memory in MB"]
-            yield (
-                f"{of}: lines lost or torn after {counted['answered']:,} requests",
-                "0",
-                "0",
-                f"{bad}{' ✗' if bad else ''}",
-                "",
-            )
-            mark = " ✗" if missed(growth, "< 5") else ""
-            yield f"{of}: growth of memory in their last four fifths", "< 5 MB", "flat", f"{growth:.1f} MB{mark}", ""
+            told = marked(str(bad), bad, "≤ 0")
+            yield f"{of}: lines lost or torn after {counted['answered']:,} requests", "0", "0", told, ""
+            told = marked(f"{growth:.1f} MB", growth, "< 5")
+            yield f"{of}: growth of memory in their last four fifths", "< 5 MB", "flat", told, ""
     if "full product in s" in result:
         yield (
             "the template's tests: rendering and checking the full product",

@@ -228,7 +228,7 @@ def test_takes_a_moment_for_another_process(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, writer = pipe
-    monkeypatch.setattr(sink, "PATIENCE", 60)
+    monkeypatch.setattr(sink, "WRITER_PATIENCE", 60)
     holder = hold(writer)
     with ThreadPoolExecutor() as pool:
         writing = pool.submit(sink.write, "log", "a moment later", wait=False)
@@ -243,7 +243,7 @@ def test_takes_a_moment_for_another_process(
 def test_takes_a_moment_for_another_thread(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sink, "PATIENCE", 60)
+    monkeypatch.setattr(sink, "WRITER_PATIENCE", 60)
     with ThreadPoolExecutor() as pool:
         with sink._lock:
             writing = pool.submit(sink.write, "log", "a moment later", wait=False)
@@ -282,7 +282,7 @@ def test_check_notices_that_the_reader_has_gone(pipe: tuple[int, int]) -> None:
 def test_check_notices_that_the_reader_has_stopped(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sink, "PATIENCE_MS", 10)
+    monkeypatch.setattr(sink, "READER_PATIENCE_MS", 10)
     _, writer = pipe
     fill(writer)
 

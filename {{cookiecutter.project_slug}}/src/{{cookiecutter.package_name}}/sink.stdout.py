@@ -23,8 +23,8 @@ if sys.platform == "linux":
 
 STDOUT = 1
 TERMINAL = os.isatty(STDOUT)  # which tells that it has room when it has less than a line's
-PATIENCE = 0.001  # seconds that `write` takes for another writer, if it is not to wait
-PATIENCE_MS = 1000  # how long `check` waits for the reader to make room
+WRITER_PATIENCE = 0.001  # seconds that `write` takes for another writer, if it is not to wait
+READER_PATIENCE_MS = 1000  # how long `check` waits for the reader to make room
 
 # JSON allows them in a string, but some readers end the line there.
 SEPARATORS = {ord(separator): f"\\u{ord(separator):04x}" for separator in "\x85\u2028\u2029"}
@@ -44,7 +44,7 @@ def write(channel: Channel, line: str, *, wait: bool = True) -> None:
     # Put together by hand: half the cost of encoding a dict.
     members = f'"time": "{now}", "channel": "{channel}", "line": {text}'
     data = ("{" + members + "}\n").encode()
-    if not _lock.acquire(timeout=-1 if wait else PATIENCE):
+    if not _lock.acquire(timeout=-1 if wait else WRITER_PATIENCE):
         raise BlockingIOError(errno.EAGAIN, "Another thread writes to standard output")
     try:
         _lock_processes_out(wait)
@@ -61,7 +61,7 @@ def write(channel: Channel, line: str, *, wait: bool = True) -> None:
 
 def _lock_processes_out(wait: bool) -> None:
     if sys.platform == "linux":
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + WRITER_PATIENCE
         while True:
             try:
                 fcntl.lockf(STDOUT, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,7 +70,7 @@ def _lock_processes_out(wait: bool) -> None:
                 # They are done in microseconds, unless they wait for the reader.
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(PATIENCE / 10_000)
+                time.sleep(WRITER_PATIENCE / 10_000)
 
 
 def _require_room(data: bytes) -> None:
@@ -109,5 +109,5 @@ def check() -> None:
     if sys.platform == "linux":
         poll = select.poll()
         poll.register(STDOUT, select.POLLOUT)
-        if poll.poll(PATIENCE_MS) != [(STDOUT, select.POLLOUT)]:
+        if poll.poll(READER_PATIENCE_MS) != [(STDOUT, select.POLLOUT)]:
             raise OSError(errno.EPIPE, "Nothing reads standard output")
