@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -161,6 +162,19 @@ def test_worker_runs_what_is_in_the_queue(
 
     assert records("log") == ["hello"]
     assert called == ["configure", "flush", "flush"]
+
+
+def test_tasks_are_imported_before_they_are_run() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        # As in a process that has just begun.
+        patch.delitem(sys.modules, tasks.__name__)
+        patch.delattr(tasks.__name__)
+        break_broker(patch)
+        with pytest.raises(SystemExit):
+            worker.main()
+        imported = tasks.__name__ in sys.modules
+
+    assert imported
 
 
 def test_worker_refuses_to_start_where_it_cannot_write(

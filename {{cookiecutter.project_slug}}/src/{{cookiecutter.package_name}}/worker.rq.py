@@ -88,6 +88,9 @@ def cancel_dependents(job: Job, *_: object) -> None:
 
 def main() -> None:
     """Run tasks until a signal says stop; the task that runs then is finished first."""
+    # The process of each task would import it anew, which takes longer than to write a line.
+    from . import tasks  # noqa: F401
+
     logs.configure()
     tracing.configure()
     try:
