@@ -24,8 +24,11 @@ PROMPTS: dict[str, Any] = {
 }
 # What a generated project is checked with, as its README says.
 TOOLS = ("pytest", "poe lint")
-# What a person's shell has; not the environment that these tests themselves run in.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+# What a person's shell has: neither the environment that these tests themselves run in, nor settings of Python, such as
+# one that has each process compile all modules anew.
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV" and not name.startswith("PYTHON")
+}
 
 Bake = Callable[..., Path]
 
