@@ -103,6 +103,23 @@ def test_file_removed_while_others_lock_it_is_made_anew(
     assert records("log") == ["hello"]
 
 
+def test_file_removed_before_it_is_locked_is_made_anew(
+    log_dir: Path, records: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    lock = fcntl.flock
+
+    def remove_and_lock(file: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        (log_dir / "log.txt").unlink()
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_and_lock)
+    sink.write("log", "hello")
+
+    assert records("log") == ["hello"]
+
+
 def test_pipe_that_nobody_reads_fails(log_dir: Path) -> None:
     if not hasattr(os, "mkfifo"):
         pytest.skip("no pipes that have a name")

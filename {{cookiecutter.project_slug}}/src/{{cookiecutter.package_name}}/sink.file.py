@@ -49,9 +49,9 @@ def _open_locked(channel: Channel, patience: float) -> int:
     while True:
         file = _open(channel)
         try:
-            waited = _lock(file, patience)
+            _lock(file, patience)
             # It may have been removed meanwhile: then it is made anew.
-            if not waited or os.fstat(file).st_nlink:
+            if os.fstat(file).st_nlink:
                 return file
         except OSError:
             os.close(file)
@@ -73,9 +73,8 @@ def _path(channel: Channel) -> str:
     return f"{settings.log_dir}/{channel}.txt"
 
 
-def _lock(file: int, patience: float) -> bool:
-    """Keep others from writing; returns whether they did. Raises BlockingIOError if they go on."""
-    waited = False
+def _lock(file: int, patience: float) -> None:
+    """Keep others from writing. Raises BlockingIOError if they go on."""
     if sys.platform != "win32":
         deadline = time.monotonic() + patience
         while True:
@@ -86,9 +85,7 @@ def _lock(file: int, patience: float) -> bool:
                 # They are done in microseconds, unless they are stopped in the middle of a line.
                 if time.monotonic() > deadline:
                     raise
-                waited = True
                 time.sleep(patience / 10_000)
-    return waited
 
 
 def _append(file: int, data: bytes) -> None:
