@@ -1,7 +1,10 @@
 """What is read from the environment, and how the start is refused."""
 
+import errno
+import os
 import re
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -85,6 +88,21 @@ def test_file_that_cannot_be_read_refuses_the_start(
         load_settings()
 
     assert ".env is not UTF-8" in capsys.readouterr().err
+
+
+def test_file_that_may_not_be_read_refuses_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / ".env").touch()
+    monkeypatch.setattr("builtins.open", refuse)
+
+    with pytest.raises(SystemExit):
+        load_settings()
+
+    assert ".env cannot be read: Permission denied" in capsys.readouterr().err
 
 
 def test_readme_lists_every_setting() -> None:

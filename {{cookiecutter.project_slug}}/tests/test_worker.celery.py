@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import uuid
@@ -78,6 +79,15 @@ def test_retry_that_redis_does_not_take_is_handed_out_again(
     with pytest.raises(Reject) as rejection:
         worker.write_log.retry(exc=OSError())
     worker.write_log.pop_request()
+
+    assert "requeue=True" in repr(rejection.value)
+
+
+def test_task_that_cannot_be_kept_is_handed_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    break_broker(monkeypatch)
+
+    with pytest.raises(Reject) as rejection:
+        worker.write_log.on_failure(OSError(), "the-id", ("hello",), {}, None)
 
     assert "requeue=True" in repr(rejection.value)
 
@@ -171,6 +181,28 @@ def test_worker_refuses_to_start_where_it_cannot_write(
     assert "No space left on device" in capsys.readouterr().err
 
 
+def test_what_goes_to_rediss_is_encrypted(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+        script = f"from {worker.__name__} import app; app.connection_for_write().default_channel"
+        port = server.getsockname()[1]
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-c", script],
+            cwd=tmp_path,
+            env=os.environ | {"REDIS_URL": f"rediss://:password@127.0.0.1:{port}/0"},
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            connection, _ = server.accept()
+            with connection:
+                greeting = connection.recv(3)
+        finally:
+            process.kill()
+            process.wait()
+
+    assert greeting == b"\x16\x03\x01"  # of TLS
+
+
 def test_round_trip(tmp_path: Path) -> None:
     """Redis and a worker in earnest, if there is a Redis."""
     try:
@@ -188,7 +220,14 @@ app.start(["worker", "--pool=solo", "--concurrency=1", "--queues={queue}"])
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", script],
         cwd=tmp_path,  # where there is no `.env` that could name this Redis
-        env=os.environ | {"REDIS_URL": str(settings.redis_url)},
+        env=os.environ
+        | {
+            "REDIS_URL": str(settings.redis_url),
+            "LOG_LEVEL": "INFO",
+{% if cookiecutter.sink == "file" %}
+            "LOG_DIR": str(tmp_path),
+{% endif %}
+        },
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -196,6 +235,5 @@ app.start(["worker", "--pool=solo", "--concurrency=1", "--queues={queue}"])
     try:
         assert any("succeeded" in line for line in process.stderr)
     finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
+        process.terminate()  # it may not have struck off the task
+        process.communicate()

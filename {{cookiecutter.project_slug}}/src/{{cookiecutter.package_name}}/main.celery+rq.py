@@ -35,7 +35,7 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
 
 
 async def read_body(request: Request) -> None:
-    """Refuse a body that is too large before anything is handed over; no endpoint has a use for one."""
+    """Refuse a body that is too large before anything is handed over, also where no endpoint reads it."""
     await request.body()
 
 

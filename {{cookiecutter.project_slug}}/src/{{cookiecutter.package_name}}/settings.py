@@ -79,6 +79,8 @@ def load_settings() -> Settings:
         )
     except UnicodeDecodeError as error:
         refuse_to_start(f".env is not UTF-8: {error}")
+    except OSError as error:
+        refuse_to_start(f".env cannot be read: {error.strerror}")
 
 
 settings = load_settings()

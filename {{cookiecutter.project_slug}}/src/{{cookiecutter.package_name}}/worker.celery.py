@@ -6,6 +6,7 @@ import os
 import sys
 {% endif %}
 from contextlib import ExitStack
+from ssl import CERT_REQUIRED
 from typing import Any
 
 from celery import Celery, Task
@@ -81,6 +82,10 @@ app.conf.update(
     # Retries are fetched before they are due, to wait in a worker, whatever the multiplier says.
     worker_eta_task_limit=100,
     broker_connection_retry_on_startup=True,
+    # By itself, kombu encrypts for no transport but its own, and trusts any certificate.
+    broker_use_ssl=(
+        {"ssl_cert_reqs": CERT_REQUIRED} if settings.redis_url.scheme == "rediss" else None
+    ),
     broker_transport_options={
         # What a killed worker held goes to another after this many seconds. Longer tasks need more.
         "visibility_timeout": 120,
@@ -148,7 +153,8 @@ def prepare_worker(**_: object) -> None:
     except OSError as error:
         refuse_to_start(f"records cannot be written: {error}")
     tracing.configure()
-    app.conf.broker_transport_options |= {"socket_connect_timeout": 5, "socket_timeout": 10}
+    patience = {"socket_connect_timeout": 5, "socket_timeout": 10}
+    app.conf.broker_transport_options = app.conf.broker_transport_options | patience
     app.conf.task_publish_retry_policy = {"max_retries": 20, "interval_max": 2}
 {% if cookiecutter.sink == "stdout" %}
     # Celery greets and takes its leave on standard output, which belongs to the records.

@@ -9,7 +9,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError as BrokerError
 from redis.retry import Retry as Reconnect
 from rq import Queue, Retry, Worker
-from rq.exceptions import InvalidJobOperation
+from rq.exceptions import DeserializationError, InvalidJobOperation
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
@@ -61,7 +61,11 @@ class TracingWorker(Worker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run a job, in a process of its own, and wait for it."""
-        with tracing.continued(str(job.func_name), job.meta) as span:
+        try:
+            name = str(job.func_name)
+        except DeserializationError:  # which fails the job, in its process
+            name = "unreadable"
+        with tracing.continued(name, job.meta) as span:
             super().execute_job(job, queue)
             # Of a job that is gone, nobody knows how it ended.
             with suppress(InvalidJobOperation):
