@@ -307,10 +307,15 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measures what the README claims about speed.")
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (3)")
     parser.add_argument("--seconds", type=int, default=4, help="how long each load lasts (4)")
-    parser.add_argument("--requests", type=int, default=500_000, help="after how many requests lines are counted")
+    parser.add_argument(
+        "--requests", type=int, default=500_000, help="after how many requests lines are counted (500,000)"
+    )
     steps = "requests, worker, start, scaffold, growth, endurance, full product"
     parser.add_argument(
-        "--only", default="", metavar="REGEX", help=f"measure only the steps that match ({steps}), and write nothing"
+        "--only",
+        default="",
+        metavar="REGEX",
+        help=f"measure only the steps that match ({steps}), and replace no figures",
     )
     return parser.parse_args()
 

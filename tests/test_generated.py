@@ -44,17 +44,13 @@ def test_own_task_is_three_steps(bake: Bake, engine: str) -> None:
     section = (project / "README.md").read_text(encoding="utf-8").partition("## Add a task of your own")[2]
     blocks = re.findall(r"^   ```python\n(.*?)^   ```$", section, re.MULTILINE | re.DOTALL)
     task, endpoint, test = map(textwrap.dedent, blocks)
-    registered = {
-        "background": ("runner", "add_up = reliable(tasks.add_up)"),
-        "celery": ("worker", "add_up = app.task(tasks.add_up)"),
-        "rq": ("tasks", ""),
-    }
-    module, registration = registered[engine]
+    registrations = re.findall(r"`(\w+\.py)`, with `(add_up = .*?)`", section)
+    assert len(registrations) == (engine != "rq")
     package = project / "src" / "myservice"
     for file, text in [
         (package / "tasks.py", task),
-        (package / f"{module}.py", registration),
-        (package / "routes.py", f"from .{module} import add_up\n\n\n{endpoint}"),
+        *((package / module, registration) for module, registration in registrations),
+        (package / "routes.py", endpoint),
         (project / "tests" / "test_routes.py", test),
     ]:
         file.write_text(f"{file.read_text(encoding='utf-8')}\n\n{text}", encoding="utf-8")

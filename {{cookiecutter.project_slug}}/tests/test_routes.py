@@ -14,7 +14,16 @@ ONE_LINERS = ["x", "x" * 1000, "Grüße, 世界 🚀", "\"quoted\" 'twice' \\ {}
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)]
 NOT_ONE_LINE = ["", "x" * 1001, "two\nlines", *CONTROLS]
 TOO_LONG = "a@" + ".".join(["b" * 60] * 5)
-NO_ADDRESSES = ["ada", "ada@", "@b.de", "ada@b", "a da@b.de", "Ada <ada@b.de>", TOO_LONG]
+NO_ADDRESSES = [
+    "ada",
+    "ada@",
+    "@b.de",
+    "ada@b",
+    "a da@b.de",
+    "a%0A@b.de",
+    "Ada <ada@b.de>",
+    TOO_LONG,
+]
 
 
 @pytest.mark.parametrize("message", ONE_LINERS)
@@ -26,7 +35,7 @@ def test_log(client: TestClient, records: Records, message: str) -> None:
     assert records("log") == [message]
 
 
-@pytest.mark.parametrize("address", ["ada@example.com", "Ada+x@Example.com"])
+@pytest.mark.parametrize("address", ["ada@example.com", "Ada+x@Example.com", "a/b@b.de"])
 def test_send_notification(client: TestClient, records: Records, address: str) -> None:
     response = client.post(f"/send-notification/{address}")
 

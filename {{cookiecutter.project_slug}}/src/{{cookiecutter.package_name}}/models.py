@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from email_validator import validate_email
 from pydantic import AfterValidator, BaseModel, Field
+from starlette.convertors import PathConvertor, register_url_convertor
 
 Channel = Literal["log", "emails", "task_log", "service_log"]
 """Where a record goes: each channel is a stream of lines of its own."""
@@ -43,6 +44,15 @@ EmailAddress = Annotated[
     AfterValidator(email_address),
 ]
 """An e-mail address alone, without a display name."""
+
+
+class AddressConvertor(PathConvertor):
+    """Takes the rest of a path for an address: that may hold a `/`, but does not end with one."""
+
+    regex = r"[\s\S]*[^/]"
+
+
+register_url_convertor("address", AddressConvertor())
 
 
 class Scheduled(BaseModel):

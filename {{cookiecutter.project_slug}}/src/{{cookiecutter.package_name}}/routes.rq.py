@@ -28,7 +28,7 @@ def log(
 
 
 @router.post(
-    "/send-notification/{email}",
+    "/send-notification/{email:address}",
     summary="Send a notification",
     responses=scheduling_responses("Notification scheduled for ada@example.com"),
 )
