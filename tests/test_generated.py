@@ -66,6 +66,7 @@ def test_round_trip_runs_where_redis_answers(installed: Installed, tmp_path: Pat
     redis = Redis(tmp_path)
     try:
         said = installed.run("pytest", "--no-cov", "-k", "round_trip", REDIS_URL=redis.url)
+        assert redis.command("KEYS", "*test-*") == "*0"
     finally:
         redis.process.kill()
 

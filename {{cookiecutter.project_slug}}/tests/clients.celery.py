@@ -11,14 +11,19 @@ from {{ cookiecutter.package_name }} import worker
 __all__ = ["Client", "break_broker"]
 
 worker.redis = FakeRedis()
-worker.app.conf.update(broker_url="memory://", task_always_eager=True, task_eager_propagates=True)
+worker.app.conf.update(
+    broker_url="memory://",
+    broker_transport="memory",
+    task_always_eager=True,
+    task_eager_propagates=True,
+)
 
 
 def break_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tasks go to a broker that takes none."""
 
     def refuse(*_: object, **__: object) -> NoReturn:
-        raise worker.BrokerError("Connection refused")
+        raise worker.BrokerError("No room left")
 
     monkeypatch.setitem(worker.app.conf, "task_always_eager", False)
     monkeypatch.setattr("kombu.transport.memory.Channel._put", refuse)

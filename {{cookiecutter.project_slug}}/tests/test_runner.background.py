@@ -21,11 +21,13 @@ class FullDisk:
     def __init__(self, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
         """Put it in the place of the sink."""
         self.times = times
+        self.channels: list[Channel] = []
         self.write_line = sink.write
         monkeypatch.setattr(sink, "write", self.write)
 
     def write(self, channel: Channel, line: str, *, wait: bool = True) -> None:
         """Write a line, or fail."""
+        self.channels.append(channel)
         self.times -= 1
         if self.times >= 0:
             raise OSError("No space left on device")
@@ -38,9 +40,10 @@ def test_task_that_fails_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    FullDisk(2, monkeypatch)
+    disk = FullDisk(2, monkeypatch)
 
     assert client.post("/complex-task/").status_code == 200
+    assert disk.channels == ["task_log"] * 3 + ["emails"]
     assert records("task_log") == ["Task started"]
     assert records("emails") == ["Email to operator@example.com: Your task is complete!"]
     (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
 {% if cookiecutter.engine != "background" %}
     redis_url: RedisDsn = Field(
         default=RedisDsn("redis://localhost:6379/0"),
-        description="Where tasks wait for a worker.",
+        description="Where tasks wait for a worker; `rediss://` is encrypted.",
     )
     heartbeat_interval: int = Field(
         default=60,
