@@ -3,14 +3,15 @@
 from typing import NoReturn
 
 import pytest
-from fakeredis import FakeRedis
+from fakeredis import FakeRedis, FakeServer
 from fastapi.testclient import TestClient as Client
 
 from {{ cookiecutter.package_name }} import worker
 
 __all__ = ["Client", "break_broker"]
 
-worker.redis = FakeRedis()
+server = FakeServer()
+worker.redis = FakeRedis(server=server)
 worker.app.conf.update(
     broker_url="memory://",
     broker_transport="memory",
@@ -25,5 +26,6 @@ def break_broker(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> NoReturn:
         raise worker.BrokerError("No room left")
 
+    monkeypatch.setattr(server, "connected", False)
     monkeypatch.setitem(worker.app.conf, "task_always_eager", False)
     monkeypatch.setattr("kombu.transport.memory.Channel._put", refuse)

@@ -27,6 +27,9 @@ class WorkerInProcess(worker.TracingWorker):
     def monitor_work_horse(self, *_: object) -> None:
         """There is no other process to wait for."""
 
+    def _install_signal_handlers(self) -> None:
+        """Signals are for pytest."""
+
 
 def work() -> None:
     """Run what is in the queue, and what that brings with it."""

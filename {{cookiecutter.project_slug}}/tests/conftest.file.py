@@ -13,6 +13,7 @@ with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as en
     environment.setenv("LOG_LEVEL", "INFO")
     environment.setenv("OPERATOR_EMAIL", "operator@example.com")
     environment.setenv("SERVICE_NAME", "TestService")
+    environment.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "false")
     from clients import Client
 
     from {{ cookiecutter.package_name }}.main import app

@@ -11,6 +11,7 @@ with pytest.MonkeyPatch.context() as environment:
     environment.setenv("LOG_LEVEL", "INFO")
     environment.setenv("OPERATOR_EMAIL", "operator@example.com")
     environment.setenv("SERVICE_NAME", "TestService")
+    environment.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "false")
     from clients import Client
 
     from {{ cookiecutter.package_name }}.main import app

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from uvicorn import Config
 
 from {{ cookiecutter.package_name }} import logs, sink
+from {{ cookiecutter.package_name }}.settings import settings
 
 Configure = Callable[[StringIO], None]
 
@@ -63,6 +64,23 @@ def test_a_person_reads_text(configure: Configure) -> None:
     log_a_failure()
 
     assert "ERROR uvicorn.error [-] It failed\nTraceback" in stderr.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("level", "logged"), [("DEBUG", ["DEBUG", "INFO"]), ("INFO", ["INFO"]), ("WARNING", [])]
+)
+def test_level_says_how_much_is_logged(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, level: str, logged: list[str]
+) -> None:
+    Config("")  # gives uvicorn's loggers a level of their own
+    with monkeypatch.context() as patch:
+        patch.setattr(settings, "log_level", level)
+        configure(stderr := StringIO())
+    logging.getLogger("service").debug("It is ready")
+    logging.getLogger("uvicorn.error").info("Started")
+
+    lines = stderr.getvalue().splitlines()
+    assert [json.loads(line)["level"] for line in lines] == logged
 
 
 @pytest.mark.parametrize(

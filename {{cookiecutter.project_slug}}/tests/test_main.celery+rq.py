@@ -4,26 +4,20 @@ import pytest
 from clients import break_broker
 from fastapi.testclient import TestClient
 
-from {{ cookiecutter.package_name }} import worker
 from {{ cookiecutter.package_name }}.main import app
 
 
-@pytest.fixture
-def _no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> None:
-        raise worker.BrokerError("Connection refused by secret.host")
-
-    monkeypatch.setattr(worker, "connect", refuse)
-
-
-@pytest.mark.usefixtures("_no_redis")
-def test_service_starts_and_is_not_ready() -> None:
+def test_service_starts_and_is_not_ready(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    break_broker(monkeypatch)
     with TestClient(app) as client:
         assert client.get("/health/live").status_code == 200
         response = client.get("/health/ready")
 
     assert response.status_code == 503
     assert response.json() == {"detail": "Redis cannot be reached"}
+    assert "Redis cannot be reached: " in caplog.text
 
 
 @pytest.mark.parametrize(

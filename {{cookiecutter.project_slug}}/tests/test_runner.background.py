@@ -15,8 +15,8 @@ from {{ cookiecutter.package_name }}.models import Channel
 Records = Callable[[str], list[str]]
 
 
-class FullDisk:
-    """A disk that has no room for the first lines, as many as `times`."""
+class FailingSink:
+    """A sink that fails at first, as often as `times`."""
 
     def __init__(self, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
         """Put it in the place of the sink."""
@@ -30,7 +30,7 @@ class FullDisk:
         self.channels.append(channel)
         self.times -= 1
         if self.times >= 0:
-            raise OSError("No space left on device")
+            raise RuntimeError("It failed")
         self.write_line(channel, line, wait=wait)
 
 
@@ -40,15 +40,32 @@ def test_task_that_fails_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    disk = FullDisk(2, monkeypatch)
+    failing = FailingSink(2, monkeypatch)
 
     assert client.post("/complex-task/").status_code == 200
-    assert disk.channels == ["task_log"] * 3 + ["emails"]
+    assert failing.channels == ["task_log"] * 3 + ["emails"]
     assert records("task_log") == ["Task started"]
     assert records("emails") == ["Email to operator@example.com: Your task is complete!"]
     (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert "write_log" in warning
-    assert "No space left" in warning
+    assert "It failed" in warning
+
+
+@pytest.mark.parametrize(
+    ("path", "channel"),
+    [
+        ("/log/?message=hello", "log"),
+        ("/send-notification/ada@example.com", "emails"),
+        ("/service-event/?event=started", "service_log"),
+    ],
+)
+def test_every_task_is_tried_again(
+    path: str, channel: str, client: TestClient, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FailingSink(1, monkeypatch)
+    client.post(path)
+
+    assert len(records(channel)) == 1
 
 
 def test_task_that_fails_for_good_stops_those_after_it(
@@ -57,7 +74,7 @@ def test_task_that_fails_for_good_stops_those_after_it(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    FullDisk(3, monkeypatch)
+    FailingSink(3, monkeypatch)
     failed = client.post("/complex-task/")
     other = client.post("/log/", params={"message": "other"})
 

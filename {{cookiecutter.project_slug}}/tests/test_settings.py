@@ -42,6 +42,7 @@ def test_environment_comes_before_the_file(tmp_path: Path, monkeypatch: pytest.M
         ("SERVICE_NAME", "x" * 81),
         ("SERVICE_NAME", "two\nlines"),
         ("OPERATOR_EMAIL", "nobody"),
+        ("LOG_LEVEL", "LOUD"),
 {% if cookiecutter.sink == "file" %}
         ("LOG_DIR", ""),
 {% endif %}

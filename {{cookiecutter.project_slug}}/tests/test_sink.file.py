@@ -4,14 +4,16 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 import pytest
 
 from {{ cookiecutter.package_name }} import sink
+from {{ cookiecutter.package_name }}.models import Channel
 
 PACKAGE = sink.__package__
 
@@ -43,22 +45,22 @@ def test_removed_folder_is_made_anew(log_dir: Path, records: Callable[[str], lis
 
 @pytest.fixture
 def small_files() -> Iterator[None]:
-    """Lets no file grow beyond 1,000 bytes, as a disk that is full."""
+    """Lets no file grow beyond 10,000 bytes, as a disk that is full."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.usefixtures("small_files")
 def test_write_that_fails_leaves_nothing_behind(records: Callable[[str], list[str]]) -> None:
-    sink.write("log", "x" * 700)
+    sink.write("log", "x" * 7000)
     with pytest.raises(OSError, match="too large"):
-        sink.write("log", "y" * 700)
+        sink.write("log", "y" * 7000)
     sink.write("log", "after")
 
-    assert records("log") == ["x" * 700, "after"]
+    assert records("log") == ["x" * 7000, "after"]
 
 
 def test_writers_wait_for_each_other(log_dir: Path, records: Callable[[str], list[str]]) -> None:
@@ -80,8 +82,10 @@ def test_does_not_wait_for_other_processes_unless_told_to(log_dir: Path) -> None
     sink.write("log", "before", wait=False)
     with (log_dir / "log.txt").open() as other:
         fcntl.flock(other, fcntl.LOCK_EX)
+        started = time.monotonic()
         with pytest.raises(BlockingIOError):
             sink.write("log", "refused", wait=False)
+        assert time.monotonic() - started < 5  # of the 10 seconds that others wait
         with pytest.raises(OSError, match="LOG_DIR"):
             sink.check()
 
@@ -130,27 +134,31 @@ def test_pipe_that_nobody_reads_fails(log_dir: Path) -> None:
         sink.write("log", "lost")
 
 
-def test_line_left_unfinished_is_ended(log_dir: Path, records: Callable[[str], list[str]]) -> None:
-    sink.write("log", "whole")
-    with (log_dir / "log.txt").open("a") as file:
+@pytest.mark.parametrize("channel", get_args(Channel))
+def test_line_left_unfinished_is_ended(
+    channel: Channel, log_dir: Path, records: Callable[[str], list[str]]
+) -> None:
+    sink.write(channel, "whole")
+    with (log_dir / f"{channel}.txt").open("a") as file:
         file.write("unfini")
     sink.check()
     sink.check()
-    sink.write("log", "after")
+    sink.write(channel, "after")
 
-    assert records("log") == ["whole", "unfini", "after"]
+    assert records(channel) == ["whole", "unfini", "after"]
 
 
 @pytest.mark.usefixtures("small_files")
 def test_check_notices_that_a_file_may_not_grow() -> None:
-    sink.write("log", "x" * 990)
+    sink.write("log", "x" * 9990)
 
     with pytest.raises(OSError, match="LOG_DIR: File too large"):
         sink.check()
 
 
-def test_check_notices_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**_: object) -> NoReturn:
+def test_check_notices_a_full_disk(log_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: object) -> NoReturn:
+        assert options == {"dir": log_dir}
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(sink, "TemporaryFile", refuse)

@@ -213,6 +213,14 @@ def hold(writer: int) -> subprocess.Popen[bytes]:
 
 
 @of_linux
+def test_other_processes_may_write_in_between(pipe: tuple[int, int]) -> None:
+    sink.write("log", "hello")
+    lock = "import fcntl, sys; fcntl.lockf(sys.stderr, fcntl.LOCK_EX | fcntl.LOCK_NB)"
+
+    subprocess.run([sys.executable, "-c", lock], stderr=pipe[1], check=True)  # noqa: S603
+
+
+@of_linux
 def test_does_not_wait_for_another_process_unless_told_to(pipe: tuple[int, int]) -> None:
     holder = hold(pipe[1])
     with pytest.raises(BlockingIOError):

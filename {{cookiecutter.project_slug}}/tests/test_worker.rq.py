@@ -13,12 +13,12 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Span
 from redis import Redis, RedisError
-from rq import Queue, Retry, SimpleWorker
+from rq import Queue, Retry
 from rq.cron import CronScheduler
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
-from {{ cookiecutter.package_name }} import scheduler, sink, tasks, tracing, worker
+from {{ cookiecutter.package_name }} import logs, scheduler, sink, tasks, tracing, worker
 from {{ cookiecutter.package_name }}.settings import settings
 
 Records = Callable[[str], list[str]]
@@ -75,6 +75,21 @@ def test_second_task_is_cancelled_if_the_first_fails(
     assert job.func_name == f"{tasks.__name__}.send_email"
 
 
+def test_all_that_follows_is_cancelled() -> None:
+    jobs: list[Job] = []
+    for _ in range(3):
+        jobs.append(
+            worker.queue.enqueue(tasks.log_service_event, {}, "refused", depends_on=jobs[-1:])
+        )
+    work()
+
+    assert [job.get_status() for job in jobs] == [
+        JobStatus.FAILED,
+        JobStatus.CANCELED,
+        JobStatus.CANCELED,
+    ]
+
+
 def test_requeued_task_may_fail_again(client: TestClient, attempts: list[str]) -> None:
     client.post("/complex-task/")
     (job_id,) = worker.queue.failed_job_registry.get_job_ids()
@@ -119,6 +134,17 @@ def test_failed_task_is_a_failed_span(
     assert len(failed) == len(attempts)
 
 
+def test_task_that_is_done_is_no_failed_span(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[Span] = []
+    monkeypatch.setattr(tracing, "fail", failed.append)
+    monkeypatch.setattr(trace, "get_tracer", TracerProvider().get_tracer)
+    client.post("/log/", params={"message": "hello"})
+
+    assert failed == []
+
+
 def test_worker_goes_on_after_a_job_that_nobody_keeps(
     records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,17 +187,25 @@ def test_worker_runs_what_is_in_the_queue(
     records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker.queue.enqueue(tasks.write_log, "hello")
+    refused = worker.queue.enqueue(tasks.log_service_event, {}, "refused")
+    following = worker.queue.enqueue(tasks.write_log, "never", depends_on=refused)
     monkeypatch.setattr(Redis, "from_url", lambda _url: worker.queue.connection)
     monkeypatch.setattr(worker, "TracingWorker", WorkerInProcess)
-    work_on = WorkerInProcess.work
-    monkeypatch.setattr(WorkerInProcess, "work", lambda self, **_: work_on(self, burst=True))
     called: list[str] = []
-    monkeypatch.setattr(tracing, "configure", lambda: called.append("configure"))
-    monkeypatch.setattr(tracing, "flush", lambda: called.append("flush"))
+
+    def work_in_burst(self: WorkerInProcess, *, with_scheduler: bool) -> None:
+        assert with_scheduler  # which retries wait in
+        super(WorkerInProcess, self).work(burst=True)
+
+    monkeypatch.setattr(WorkerInProcess, "work", work_in_burst)
+    monkeypatch.setattr(logs, "configure", lambda: called.append("logs.configure"))
+    monkeypatch.setattr(tracing, "configure", lambda: called.append("tracing.configure"))
+    monkeypatch.setattr(tracing, "flush", lambda: called.append("tracing.flush"))
     worker.main()
 
     assert records("log") == ["hello"]
-    assert called == ["configure", "flush", "flush"]
+    assert following.get_status() == JobStatus.CANCELED
+    assert called == ["logs.configure", "tracing.configure", *["tracing.flush"] * 3]
 
 
 def test_tasks_are_imported_before_they_are_run() -> None:
@@ -212,7 +246,7 @@ def test_nothing_starts_without_redis(
     assert "Cannot start: REDIS_URL: " in capsys.readouterr().err
 
 
-def test_round_trip(records: Records) -> None:
+def test_round_trip(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     """A queue in Redis in earnest, if there is a Redis."""
     redis = Redis.from_url(str(settings.redis_url), socket_connect_timeout=1)
     try:
@@ -222,9 +256,11 @@ def test_round_trip(records: Records) -> None:
             raise
         pytest.skip(f"no Redis answers at {settings.redis_url}")
     queue = Queue(f"test-{uuid.uuid4()}", connection=redis, serializer=JSONSerializer)
+    monkeypatch.setattr(worker, "queue", queue)
     try:
-        job: Job = queue.enqueue(tasks.write_log, "hello")
-        SimpleWorker([queue], connection=redis, serializer=JSONSerializer).work(burst=True)
+        worker.enqueue(tasks.write_log, "hello")
+        (job,) = queue.jobs
+        work()
         job.delete()
     finally:
         queue.delete()

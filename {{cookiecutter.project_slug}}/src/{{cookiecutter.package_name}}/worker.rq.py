@@ -23,7 +23,7 @@ __all__ = ["RETRY", "BrokerError", "connect", "enqueue", "options", "queue"]
 # reason, in RQ's registry of failed jobs: see to the cause, and have it done by `rq requeue --all`.
 RETRY = Retry(max=3, interval=[5, 10, 20])
 
-# JSON on both sides: with RQ's default, whoever can write to Redis could have workers run anything.
+# Nothing is unpickled. But a job names the function that is run: keep others from writing to Redis.
 queue = Queue(
     serializer=JSONSerializer,
     # A request waits for each answer of Redis one second at most, and does not try again.
@@ -81,13 +81,17 @@ class TracingWorker(Worker):
 
 
 def cancel_dependents(job: Job, *_: object) -> None:
-    """Cancel what was to follow a job that has failed for good; RQ would let it wait forever."""
+    """Cancel all that was to follow a job that has failed for good; RQ would let it wait forever."""
     if job.should_retry:
         return
-    for dependent in Job.fetch_many(job.dependent_ids, job.connection, serializer=JSONSerializer):
-        # It may be cancelled already: the job may have failed before, and been requeued by hand.
-        if dependent and not dependent.is_canceled:
-            dependent.cancel()
+    ended = [job]
+    while ended:
+        ids = ended.pop().dependent_ids
+        for dependent in Job.fetch_many(ids, job.connection, serializer=JSONSerializer):
+            # It may be cancelled already: the job may have failed before, and been requeued by hand.
+            if dependent and not dependent.is_canceled:
+                dependent.cancel()
+                ended.append(dependent)
 
 
 def main() -> None:
