@@ -23,7 +23,8 @@ __all__ = ["RETRY", "BrokerError", "connect", "enqueue", "options", "queue"]
 # reason, in RQ's registry of failed jobs: see to the cause, and have it done by `rq requeue --all`.
 RETRY = Retry(max=3, interval=[5, 10, 20])
 
-# Nothing is unpickled. But a job names the function that is run: keep others from writing to Redis.
+# JSON on both sides: to read a job runs nothing. But a job names the function that is run, so that
+# whoever can write to Redis can have anything run.
 queue = Queue(
     serializer=JSONSerializer,
     # A request waits for each answer of Redis one second at most, and does not try again.
