@@ -148,7 +148,9 @@ def test_full_disk(installed: Installed, tmp_path: Path) -> None:
             worker = service.processes[-1]
             wait_for(lambda: "File too large" in worker.said(), "the failure in the log")
             assert "write_log" in worker.said()
-            assert log.read_text().endswith("\nbefore\n")
+            with log.open() as records:
+                fcntl.flock(records, fcntl.LOCK_SH)  # else another attempt may be under way
+                assert records.read().endswith("\nbefore\n")
             reply = service.get("/health/ready")
             assert (reply.status, reply.body) == (503, {"detail": "Records cannot be written"})
             assert service.get("/health/live").status == 200
@@ -165,7 +167,9 @@ def test_full_disk_below_standard_output(installed: Installed, tmp_path: Path) -
     records.write_text("old\n" * 100_000)
 
     def lines() -> list[str]:
-        return [json.loads(record)["line"] for record in records.read_text().splitlines()[100_000:]]
+        with records.open() as file:
+            fcntl.lockf(file, fcntl.LOCK_SH)  # else another attempt may be under way
+            return [json.loads(record)["line"] for record in file.read().splitlines()[100_000:]]
 
     with records.open("a") as output, serve(installed, tmp_path, stdout=output.fileno()) as service:
         service.post("/log/?message=before")
