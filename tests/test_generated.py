@@ -44,7 +44,7 @@ def test_own_task_is_three_steps(bake: Bake, engine: str) -> None:
     section = (project / "README.md").read_text(encoding="utf-8").partition("## Add a task of your own")[2]
     blocks = re.findall(r"^   ```python\n(.*?)^   ```$", section, re.MULTILINE | re.DOTALL)
     task, endpoint, test = map(textwrap.dedent, blocks)
-    lines = re.findall(r"`(\w+\.py)`, with\s+`(add_up = .*?|from \S+ import add_up)`", section)
+    lines = re.findall(r"`(\w+\.py)`,\s+with `(add_up = .*?|from \S+ import add_up)`", section)
     assert len(lines) == (1 if engine == "rq" else 2)
     package = project / "src" / "myservice"
     for file, text in [

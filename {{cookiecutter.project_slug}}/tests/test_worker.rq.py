@@ -44,6 +44,15 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return channels
 
 
+@pytest.fixture
+def failed(monkeypatch: pytest.MonkeyPatch) -> list[Span]:
+    """The spans of tasks that are marked as failed."""
+    spans: list[Span] = []
+    monkeypatch.setattr(tracing, "fail", spans.append)
+    monkeypatch.setattr(trace, "get_tracer", TracerProvider().get_tracer)
+    return spans
+
+
 def reason(job: Job) -> str:
     """Why a job failed."""
     result = job.latest_result()
@@ -124,22 +133,14 @@ def test_tasks_travel_as_json() -> None:
 
 
 def test_failed_task_is_a_failed_span(
-    client: TestClient, attempts: list[str], monkeypatch: pytest.MonkeyPatch
+    client: TestClient, attempts: list[str], failed: list[Span]
 ) -> None:
-    failed: list[Span] = []
-    monkeypatch.setattr(tracing, "fail", failed.append)
-    monkeypatch.setattr(trace, "get_tracer", TracerProvider().get_tracer)
     client.post("/log/", params={"message": "hello"})
 
     assert len(failed) == len(attempts)
 
 
-def test_task_that_is_done_is_no_failed_span(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failed: list[Span] = []
-    monkeypatch.setattr(tracing, "fail", failed.append)
-    monkeypatch.setattr(trace, "get_tracer", TracerProvider().get_tracer)
+def test_task_that_is_done_is_no_failed_span(client: TestClient, failed: list[Span]) -> None:
     client.post("/log/", params={"message": "hello"})
 
     assert failed == []
