@@ -1,32 +1,28 @@
-"""What requests, responses and records are made of."""
+"""The types of requests, responses and records."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from email_validator import validate_email
 from pydantic import AfterValidator, BaseModel, Field
 from starlette.convertors import PathConvertor, register_url_convertor
 
 Channel = Literal["log", "emails", "task_log", "service_log"]
-"""Where a record goes: each channel is a stream of lines of its own."""
+"""The streams of records."""
 
-# No control characters (C0, DEL, C1) and neither of Unicode's own separators: nothing that a reader
-# could take for the end of a line.
-ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
+# No control characters, no line and paragraph separators, and nothing that reverses text.
+ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
 
 
 def one_line(text: str) -> str:
     """Return `text` if it stays on one line wherever it is written; raises ValueError if not."""
     if not re.fullmatch(ONE_LINE, text):
-        raise ValueError("must not contain control characters or line separators")
+        raise ValueError("must not contain control characters, line separators or bidi marks")
     return text
 
 
 def email_address(address: str) -> str:
-    """Return `address` as it was given if it is valid; raises ValueError if not.
-
-    Nothing is looked up: whether the domain exists, or takes mail, is not known.
-    """
+    """Return `address` unchanged if its form is valid; raises ValueError if not."""
     validate_email(address, check_deliverability=False)
     return address
 
@@ -43,11 +39,11 @@ EmailAddress = Annotated[
     Field(max_length=254, json_schema_extra={"format": "email"}),
     AfterValidator(email_address),
 ]
-"""An e-mail address alone, without a display name."""
+"""An e-mail address without a display name."""
 
 
 class AddressConvertor(PathConvertor):
-    """Takes the rest of a path for an address: that may hold a `/`, but does not end with one."""
+    """Matches an address in a path: it may contain a `/`, but does not end with one."""
 
     regex = r"[\s\S]*[^/]"
 
@@ -56,7 +52,7 @@ register_url_convertor("address", AddressConvertor())
 
 
 class Scheduled(BaseModel):
-    """The work is handed over; it is done after this response."""
+    """The work is scheduled and done after this response."""
 
     message: str
 
@@ -68,21 +64,6 @@ class Health(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why a request could not be served."""
+    """The reason why a request was not served."""
 
     detail: str
-
-
-def scheduling_responses(message: str) -> dict[int | str, dict[str, Any]]:
-    """Document what an endpoint that schedules work answers, with `message` for an example."""
-    return {
-        200: {
-            "description": "The work is scheduled",
-            "content": {"application/json": {"example": {"message": message}}},
-        },
-        503: {
-            "model": Problem,
-            "description": "The work could not be handed over; try again later",
-            "headers": {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}},
-        },
-    }

@@ -1,22 +1,27 @@
-"""The four examples, run by FastAPI in this process once their response is sent."""
+"""The four examples. FastAPI runs their tasks in this process, after the response."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Path, Query
 
-from .models import EmailAddress, Line, Scheduled, scheduling_responses
-from .runner import log_service_event, send_email, write_log
+from .models import EmailAddress, Line, Problem, Scheduled
 from .settings import settings
-from .tasks import Config
+from .tasks import Config, log_service_event, send_email, write_log
 
-router = APIRouter(tags=["background tasks"])
-
-
-@router.post(
-    "/log/",
-    summary="Write a log line",
-    responses=scheduling_responses("Log task has been scheduled"),
+router = APIRouter(
+    tags=["background tasks"],
+    responses={
+        413: {"model": Problem, "description": "The body is too large"},
+        503: {
+            "model": Problem,
+            "description": "The work could not be scheduled; try again later",
+            "headers": {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}},
+        },
+    },
 )
+
+
+@router.post("/log/", summary="Write a log line")
 async def log(
     message: Annotated[Line, Query(description="The line to write", examples=["hello"])],
     background_tasks: BackgroundTasks,
@@ -26,42 +31,30 @@ async def log(
     return Scheduled(message="Log task has been scheduled")
 
 
-@router.post(
-    "/send-notification/{email:address}",
-    summary="Send a notification",
-    responses=scheduling_responses("Notification scheduled for ada@example.com"),
-)
+@router.post("/send-notification/{email:address}", summary="Send a notification")
 async def send_notification(
     email: Annotated[EmailAddress, Path(description="Recipient", examples=["ada@example.com"])],
     background_tasks: BackgroundTasks,
 ) -> Scheduled:
-    """Sends `email` a message, that is, writes it to the channel `emails`: nobody waits for it."""
+    """Sends a message to `email` after the response, so the client does not wait for it."""
     background_tasks.add_task(send_email, email, "This is your notification content.")
     return Scheduled(message=f"Notification scheduled for {email}")
 
 
-@router.post(
-    "/complex-task/",
-    summary="Run two tasks in order",
-    responses=scheduling_responses("Complex task scheduled"),
-)
+@router.post("/complex-task/", summary="Run two tasks in order")
 async def complex_task(background_tasks: BackgroundTasks) -> Scheduled:
-    """Writes to the channel `task_log`, and only then tells the operator: two tasks in order."""
+    """Writes to the channel `task_log`, and only then notifies the operator."""
     background_tasks.add_task(write_log, "Task started", channel="task_log")
     background_tasks.add_task(send_email, settings.operator_email, "Your task is complete!")
     return Scheduled(message="Complex task scheduled")
 
 
-@router.post(
-    "/service-event/",
-    summary="Log an event with the service's name",
-    responses=scheduling_responses("Service event logged"),
-)
+@router.post("/service-event/", summary="Log an event with the service's name")
 async def service_event(
-    event: Annotated[Line, Query(description="What happened", examples=["cache cleared"])],
+    event: Annotated[Line, Query(description="The event", examples=["cache cleared"])],
     background_tasks: BackgroundTasks,
 ) -> Scheduled:
-    """Writes `event` to the channel `service_log`: the task is handed state, a `Config`."""
+    """Writes `event` to the channel `service_log`: the task gets state, a `Config`."""
     config = Config(service_name=settings.service_name)
     background_tasks.add_task(log_service_event, config, event)
     return Scheduled(message="Service event logged")

@@ -1,24 +1,31 @@
-"""The four examples, run by an RQ worker."""
+"""The four examples. An RQ worker runs their tasks."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from .models import EmailAddress, Line, Scheduled, scheduling_responses
+from .broker import enqueue, enqueue_in_order
+from .models import EmailAddress, Line, Problem, Scheduled
 from .settings import settings
 from .tasks import Config, log_service_event, send_email, write_log
-from .worker import enqueue, options, queue
 
-router = APIRouter(tags=["background tasks"])
-
-# Endpoints are plain functions, which FastAPI runs in threads, as handing over may take a while.
-
-
-@router.post(
-    "/log/",
-    summary="Write a log line",
-    responses=scheduling_responses("Log task has been scheduled"),
+router = APIRouter(
+    tags=["background tasks"],
+    responses={
+        413: {"model": Problem, "description": "The body is too large"},
+        503: {
+            "model": Problem,
+            "description": "The work could not be scheduled; try again later",
+            "headers": {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}},
+        },
+    },
 )
+
+# Endpoints are plain functions, which FastAPI runs in threads, because Redis may take a while.
+
+
+@router.post("/log/", summary="Write a log line")
 def log(
     message: Annotated[Line, Query(description="The line to write", examples=["hello"])],
 ) -> Scheduled:
@@ -27,52 +34,30 @@ def log(
     return Scheduled(message="Log task has been scheduled")
 
 
-@router.post(
-    "/send-notification/{email:address}",
-    summary="Send a notification",
-    responses=scheduling_responses("Notification scheduled for ada@example.com"),
-)
+@router.post("/send-notification/{email:address}", summary="Send a notification")
 def send_notification(
     email: Annotated[EmailAddress, Path(description="Recipient", examples=["ada@example.com"])],
 ) -> Scheduled:
-    """Sends `email` a message, that is, writes it to the channel `emails`: nobody waits for it."""
+    """Sends a message to `email` after the response, so the client does not wait for it."""
     enqueue(send_email, email, "This is your notification content.")
     return Scheduled(message=f"Notification scheduled for {email}")
 
 
-@router.post(
-    "/complex-task/",
-    summary="Run two tasks in order",
-    responses=scheduling_responses("Complex task scheduled"),
-)
+@router.post("/complex-task/", summary="Run two tasks in order")
 def complex_task() -> Scheduled:
-    """Writes to the channel `task_log`, and only then tells the operator: two tasks in order."""
-    started = queue.create_job(write_log, ("Task started", "task_log"), **options())
-    started.save()
-    # Both are put into the queue, or neither is: the pipeline is one transaction.
-    with queue.connection.pipeline() as pipeline:
-        queue.enqueue(
-            send_email,
-            settings.operator_email,
-            "Your task is complete!",
-            depends_on=started,
-            **options(),
-            pipeline=pipeline,
-        )
-        queue.enqueue_job(started, pipeline=pipeline)
-        pipeline.execute()
+    """Writes to the channel `task_log`, and only then notifies the operator."""
+    enqueue_in_order(
+        partial(write_log, "Task started", channel="task_log"),
+        partial(send_email, settings.operator_email, "Your task is complete!"),
+    )
     return Scheduled(message="Complex task scheduled")
 
 
-@router.post(
-    "/service-event/",
-    summary="Log an event with the service's name",
-    responses=scheduling_responses("Service event logged"),
-)
+@router.post("/service-event/", summary="Log an event with the service's name")
 def service_event(
-    event: Annotated[Line, Query(description="What happened", examples=["cache cleared"])],
+    event: Annotated[Line, Query(description="The event", examples=["cache cleared"])],
 ) -> Scheduled:
-    """Writes `event` to the channel `service_log`: the task is handed state, a `Config`."""
+    """Writes `event` to the channel `service_log`: the task gets state, a `Config`."""
     config = Config(service_name=settings.service_name)
-    enqueue(log_service_event, config.model_dump(mode="json"), event)
+    enqueue(log_service_event, config, event)
     return Scheduled(message="Service event logged")

@@ -1,84 +1,63 @@
-"""Runs tasks in this process, and runs those again that fail."""
+"""Runs tasks in this process, and retries those that fail."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial, wraps
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, ParamSpec
 
-import stamina
-from fastapi.concurrency import run_in_threadpool
-from starlette.types import ASGIApp, Receive, Scope, Send
+from anyio import CapacityLimiter, to_thread
 
-from . import tasks
+from . import shutdown
 
 logger = logging.getLogger(__name__)
+P = ParamSpec("P")
 
-# What fails is logged here, with the name of the task.
-stamina.instrumentation.set_on_retry_hooks([])
+DELAYS = (0, 0.5, 1, 2, 4, 8, 16, 30)  # seconds before each retry
+THREADS = CapacityLimiter(40)  # for tasks alone, so that endpoints never wait for them
 
 
 class TaskFailed(Exception):
-    """A task has failed for good, and that is logged."""
+    """A task failed for good, so the later tasks of its request do not run."""
 
 
-def reliable(function: Callable[..., Any]) -> Callable[..., Awaitable[None]]:
-    """Make of a task one that, if it fails, is tried again for a minute, at growing intervals.
+def reliable(
+    retry_on: type[Exception] | tuple[type[Exception], ...] = OSError,
+    delays: Sequence[float] = DELAYS,
+) -> Callable[[Callable[P, Any]], Callable[P, Awaitable[None]]]:
+    """Make a task of an `async def`, or of a plain `def`, which then runs in a thread.
 
-    `function` may be `async def` or a plain `def`, which runs in a thread. The task raises TaskFailed
-    in the end: those of the same request that come after are not run then.
-    """
-    name = function.__name__
-    run: Callable[..., Awaitable[Any]] = function
-    if not iscoroutinefunction(function):
-        run = partial(run_in_threadpool, function)
-
-    @wraps(function)
-    async def task(*args: Any, **kwargs: Any) -> None:
-        try:
-            try:
-                await run(*args, **kwargs)
-            except Exception as error:
-                logger.warning("Task %s failed and is tried again: %r", name, error)
-                await _run_again(name, partial(run, *args, **kwargs))
-        except asyncio.CancelledError:
-            logger.error("Task %s is lost: the server stops before it is done", name)
-            raise
-
-    return task
-
-
-async def _run_again(name: str, run: Callable[[], Awaitable[Any]]) -> None:
-    try:
-        # At once, and after 0.5, 1, 2, 4, 8, 16 and 30 seconds.
-        async for attempt in stamina.retry_context(
-            on=Exception, attempts=8, timeout=None, wait_initial=0.5, wait_max=30, wait_jitter=0
-        ):
-            with attempt:
-                await run()
-    except Exception as error:
-        logger.exception("Task %s failed for good", name)
-        raise TaskFailed(name) from error
-
-
-class KeepConnections:
-    """Keeps failed tasks from the server, which would close the connection of their request.
-
-    By then, the client may have sent its next request there.
+    Errors in `retry_on` are retried after each of `delays`, in seconds; OSError includes those of
+    networks and time-outs. Any other error fails the task at once. A failed task raises TaskFailed.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap an application."""
-        self.app = app
+    def decorate(function: Callable[P, Any]) -> Callable[P, Awaitable[None]]:
+        name = function.__name__
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, and run its tasks."""
-        with suppress(TaskFailed):
-            await self.app(scope, receive, send)
+        @wraps(function)
+        async def task(*args: P.args, **kwargs: P.kwargs) -> None:
+            run = partial(function, *args, **kwargs)
+            if not iscoroutinefunction(function):
+                run = partial(to_thread.run_sync, run, limiter=THREADS)
+            for attempt, delay in enumerate((*delays, None), start=1):
+                try:
+                    await run()
+                    return
+                except asyncio.CancelledError:
+                    logger.error("Task %s is lost: the server stopped", name)
+                    raise
+                except Exception as error:
+                    retryable = isinstance(error, retry_on)
+                    trace = attempt == 1 or not retryable
+                    logger.warning("Task %s failed: %r", name, error, exc_info=trace)
+                    if delay is None or not retryable:
+                        logger.error("Task %s failed for good, attempt %d", name, attempt)
+                        raise TaskFailed(name) from error
+                    if await shutdown.requested_within(delay):
+                        logger.error("Task %s is given up: the server stops", name)
+                        raise TaskFailed(name) from error
 
+        return task
 
-write_log = reliable(tasks.write_log)
-send_email = reliable(tasks.send_email)
-log_service_event = reliable(tasks.log_service_event)
+    return decorate

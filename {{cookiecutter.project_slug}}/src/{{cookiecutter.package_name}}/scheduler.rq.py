@@ -1,4 +1,4 @@
-"""What happens at regular times: run this module, once for all workers."""
+"""The schedule: run this module once, however many workers there are."""
 
 from redis import Redis
 from rq import Queue
@@ -7,35 +7,43 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from . import logs
-from .settings import refuse_to_start, settings
+from .broker import RETRY, BrokerError, connect, queue
+from .settings import abort, settings
 from .tasks import Config, log_service_event
-from .worker import RETRY, BrokerError, connect, queue
 
 
-class ReliableCronJob(CronJob):
-    """A job whose runs travel as JSON and are retried, neither of which RQ's own can be told."""
+class JSONCronJob(CronJob):
+    """A cron job that is enqueued as JSON and retried. RQ's own is pickled."""
 
     def enqueue(self, connection: Redis) -> Job:
-        """Put one run of the job into its queue; it expires if no worker comes before the next."""
+        """Put one run of the job into its queue."""
         target = Queue(self.queue_name, connection=connection, serializer=JSONSerializer)
-        return target.enqueue(self.func_name, *self.args, retry=RETRY, ttl=self.interval)
+        return target.enqueue(
+            self.func_name,
+            args=self.args,
+            kwargs=self.kwargs,
+            description=self.name,
+            retry=RETRY,
+            **self.job_options,
+        )
 
 
 def main() -> None:
-    """Enqueue what is due until a signal says stop."""
+    """Enqueue the jobs that are due until a signal asks for a stop."""
     logs.configure()
     try:
         connect()
     except BrokerError as error:
-        refuse_to_start(f"REDIS_URL: {error}")
+        abort(f"REDIS_URL: {error}")
     config = Config(service_name=settings.service_name)
     scheduler = CronScheduler(connection=Redis.from_url(str(settings.redis_url)))
     scheduler.get_jobs().append(
-        ReliableCronJob(
+        JSONCronJob(
             queue.name,
             func=log_service_event,
             args=(config.model_dump(mode="json"), "heartbeat"),
             interval=settings.heartbeat_interval,
+            ttl=settings.heartbeat_interval,  # a heartbeat that no worker ran in time is dropped
         )
     )
     scheduler.start()  # type: ignore[no-untyped-call]

@@ -1,19 +1,19 @@
-"""Writes records to standard output, one JSON object a line.
+"""Writes records to standard output: one JSON object a line, with `time`, `channel` and `line`.
 
-A record is `{"time": "<RFC 3339, UTC>", "channel": "log", "line": "..."}`. Lines neither tear nor
-merge, whichever threads and processes share this standard output: each is a write of its own, which
-a pipe takes in one piece up to PIPE_BUF (4,096 bytes on Linux, 512 on macOS), and for longer ones a
-lock keeps writers apart. Only Linux has such a lock between processes.
+Under a lock, lines of all threads, and on Linux of all processes, neither tear nor merge.
 """
 
-import errno
+{% if cookiecutter.engine == "background" %}
+import asyncio
+{% endif %}
 import json
 import os
 import select
 import stat
 import sys
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from .models import Channel
@@ -22,92 +22,93 @@ if sys.platform == "linux":
     import fcntl
 
 STDOUT = 1
-TERMINAL = os.isatty(STDOUT)  # which tells that it has room when it has less than a line's
-WRITER_PATIENCE = 0.001  # seconds that `write` takes for another writer, if it is not to wait
-READER_PATIENCE_MS = 1000  # how long `check` waits for the reader to make room
-
-# JSON allows them in a string, but some readers end the line there.
-SEPARATORS = {ord(separator): f"\\u{ord(separator):04x}" for separator in "\x85\u2028\u2029"}
-
-_encode = json.JSONEncoder(ensure_ascii=False).encode
-_lock = threading.Lock()
+# Some readers end a line at these.
+SEPARATORS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+_threads = threading.Lock()
 
 
-def write(channel: Channel, line: str, *, wait: bool = True) -> None:
-    """Write a record of `line`.
-
-    Raises OSError if standard output does not take all of it; and BlockingIOError if not to `wait`
-    for another writer, beyond a millisecond, or for the reader of a pipe to make room.
-    """
-    now = datetime.now(UTC).isoformat()
-    text = _encode(line).translate(SEPARATORS)
-    # Put together by hand: half the cost of encoding a dict.
-    members = f'"time": "{now}", "channel": "{channel}", "line": {text}'
-    data = ("{" + members + "}\n").encode()
-    if not _lock.acquire(timeout=-1 if wait else WRITER_PATIENCE):
-        raise BlockingIOError(errno.EAGAIN, "Another thread writes to standard output")
+{% if cookiecutter.engine == "background" %}
+async def write(channel: Channel, line: str) -> None:
+    """Write a record of `line`; raises OSError if that fails. Only a wait is left to a thread."""
+    record = {"time": datetime.now(UTC).isoformat(), "channel": channel, "line": line}
+    data = f"{json.dumps(record, ensure_ascii=False).translate(SEPARATORS)}\n".encode()
     try:
-        _lock_processes_out(wait)
+        _write(data, wait=False)
+    except BlockingIOError:
+        await asyncio.to_thread(_write, data, wait=True)
+
+
+def _write(data: bytes, wait: bool) -> None:
+    with _locked(wait):
+        if not wait and not _has_room(data):
+            raise BlockingIOError("standard output has no room")
+{% else %}
+def write(channel: Channel, line: str) -> None:
+    """Write a record of `line`; raises OSError if that fails."""
+    record = {"time": datetime.now(UTC).isoformat(), "channel": channel, "line": line}
+    data = f"{json.dumps(record, ensure_ascii=False).translate(SEPARATORS)}\n".encode()
+    with _locked():
+{% endif %}
+        written = 0
         try:
-            if not wait:
-                _require_room(data)
-            _write_all(data, wait)
+            while written < len(data):
+                try:
+                    written += os.write(STDOUT, data[written:])
+                except BlockingIOError:  # another program has made the pipe non-blocking
+{% if cookiecutter.engine == "background" %}
+                    if not wait:
+                        raise
+{% endif %}
+                    select.select([], [STDOUT], [])
+        except OSError:
+            if stat.S_ISREG(os.fstat(STDOUT).st_mode):  # the disk took a part
+                os.ftruncate(STDOUT, os.lseek(STDOUT, -written, os.SEEK_CUR))
+            raise
+
+
+@contextmanager
+{% if cookiecutter.engine == "background" %}
+def _locked(wait: bool) -> Iterator[None]:
+    if not _threads.acquire(blocking=wait):
+        raise BlockingIOError("another thread writes to standard output")
+    try:
+        if sys.platform == "linux":
+            fcntl.lockf(STDOUT, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        if sys.platform == "linux":
+            fcntl.lockf(STDOUT, fcntl.LOCK_UN)
+        _threads.release()
+
+
+def _has_room(data: bytes) -> bool:
+    # Linux reports a pipe as writable while it has room for PIPE_BUF bytes, but a terminal for less.
+    if sys.platform == "linux" and not os.isatty(STDOUT) and len(data) <= select.PIPE_BUF:
+        return select.select([], [STDOUT], [], 0)[1] == [STDOUT]
+    return False
+{% else %}
+def _locked() -> Iterator[None]:
+    with _threads:
+        if sys.platform == "linux":
+            fcntl.lockf(STDOUT, fcntl.LOCK_EX)
+        try:
+            yield
         finally:
             if sys.platform == "linux":
                 fcntl.lockf(STDOUT, fcntl.LOCK_UN)
-    finally:
-        _lock.release()
-
-
-def _lock_processes_out(wait: bool) -> None:
-    if sys.platform == "linux":
-        deadline = time.monotonic() + WRITER_PATIENCE
-        while True:
-            try:
-                fcntl.lockf(STDOUT, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                # They are done in microseconds, unless they wait for the reader.
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(WRITER_PATIENCE / 10_000)
-
-
-def _require_room(data: bytes) -> None:
-    # A pipe is ready when it has room for PIPE_BUF bytes.
-    roomy = sys.platform == "linux" and not TERMINAL and len(data) <= select.PIPE_BUF
-    if not roomy or not select.select([], [STDOUT], [], 0)[1]:
-        raise BlockingIOError(errno.EAGAIN, "Standard output has no room")
-
-
-def _write_all(data: bytes, wait: bool) -> None:
-    written = 0
-    try:
-        while written < len(data):
-            try:
-                written += os.write(STDOUT, data[written:])
-            except BlockingIOError:
-                # Whoever shares the pipe has made it non-blocking, and perhaps has just filled it.
-                if not wait:
-                    raise
-                select.select([], [STDOUT], [])
-    except OSError:
-        # A full disk has taken a part.
-        if written and stat.S_ISREG(os.fstat(STDOUT).st_mode):
-            os.ftruncate(STDOUT, os.lseek(STDOUT, -written, os.SEEK_CUR))
-        raise
+{% endif %}
 
 
 def check() -> None:
     """Raise an OSError if standard output is closed, on a full disk, or a pipe that nobody reads."""
     if sys.__stdout__ is None:
-        raise OSError(errno.EBADF, "Standard output is closed")
-    os.write(STDOUT, b"")  # fails where only reading is allowed
-    if stat.S_ISREG(os.fstat(STDOUT).st_mode) and sys.platform != "win32":
+        raise OSError("Records cannot be written: standard output is closed")
+    os.write(STDOUT, b"")  # fails if standard output is read-only
+    if sys.platform != "win32" and stat.S_ISREG(os.fstat(STDOUT).st_mode):
         if not os.fstatvfs(STDOUT).f_bavail:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError("Records cannot be written: no space left for standard output")
     if sys.platform == "linux":
         poll = select.poll()
         poll.register(STDOUT, select.POLLOUT)
-        if poll.poll(READER_PATIENCE_MS) != [(STDOUT, select.POLLOUT)]:
-            raise OSError(errno.EPIPE, "Nothing reads standard output")
+        if poll.poll(1000) != [(STDOUT, select.POLLOUT)]:
+            raise OSError("Records cannot be written: nothing reads standard output")

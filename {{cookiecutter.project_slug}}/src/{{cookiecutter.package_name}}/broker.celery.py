@@ -1,0 +1,123 @@
+"""The Celery application: hands tasks to Redis, and defines how they are retried."""
+
+from ssl import CERT_REQUIRED
+from typing import Any
+
+from celery import Celery, Task, shared_task
+from celery.exceptions import Reject
+from celery.signals import before_task_publish
+from kombu.exceptions import OperationalError as BrokerError
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from . import tracing, transport
+from .settings import settings
+
+# Tasks import `shared_task` from here: unlike `app.task`, it keeps their types, and it needs `app`.
+__all__ = ["BrokerError", "app", "connect", "shared_task"]
+
+
+class ReliableTask(Task[Any, Any]):
+    """A task that is retried three times. If it fails for good, it waits in the queue `failed`."""
+
+    autoretry_for = (Exception,)
+    max_retries = 3
+    retry_backoff = 5  # seconds before the first retry, doubled for each further one
+    retry_jitter = False
+
+    def retry(self, *args: Any, **kwargs: Any) -> Any:
+        """Schedule a retry. If Redis does not take it, return the task to its queue."""
+        try:
+            return super().retry(*args, **kwargs)
+        except Reject as rejection:
+            raise Reject(str(rejection), requeue=True) from rejection
+
+    def on_failure(
+        self, _exc: object, task_id: str, args: Any, kwargs: Any, _einfo: object
+    ) -> None:
+        """Move the task to the queue `failed`, with the rest of its chain."""
+        chain = self.request.chain
+        try:
+            self.app.send_task(
+                self.name, args, kwargs, task_id=task_id, chain=chain, queue="failed"
+            )
+        except Exception as error:
+            raise Reject(str(error), requeue=True) from error
+
+
+app = Celery(__package__, broker=str(settings.redis_url), task_cls=ReliableTask)
+app.set_default()  # for the threads that FastAPI runs endpoints in
+app.conf.broker_transport = transport.Transport
+app.conf.update(
+    # Pickle would let anyone who can write to Redis run code.
+    accept_content=["json"],
+    task_serializer="json",
+    # Nothing reads results.
+    task_ignore_result=True,
+    # Acknowledge a task when it is done, so that it survives a worker that dies.
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    # Reserve no task in advance: it would wait while its `visibility_timeout` passes.
+    worker_prefetch_multiplier=1,
+    # Retries wait in the worker, up to this many at a time.
+    worker_eta_task_limit=100,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    # kombu would encrypt without checking the certificate.
+    broker_use_ssl=(
+        {"ssl_cert_reqs": CERT_REQUIRED} if settings.redis_url.scheme == "rediss" else None
+    ),
+    broker_transport_options={
+        # Seconds until another worker gets a killed worker's task. Longer tasks need more.
+        "visibility_timeout": 120,
+        # Look for such tasks every 10 seconds, and do not lock others out for longer.
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        "unacked_mutex_expire": 10,
+        # One list per queue: `transport` knows no priorities.
+        "priority_steps": [0],
+        # A request waits at most three times as long for a Redis that hangs.
+        "socket_connect_timeout": 0.5,
+        "socket_timeout": 0.5,
+    },
+    task_publish_retry_policy={"max_retries": 1, "interval_start": 0},
+    # One connection for each thread that FastAPI runs endpoints in.
+    broker_pool_limit=40,
+    # Keep the schedule in memory instead of in a file.
+    beat_scheduler="celery.beat:Scheduler",
+    beat_schedule={
+        "heartbeat": {
+            "task": f"{__package__}.tasks.log_service_event",
+            "schedule": settings.heartbeat_interval,
+            "args": ({"service_name": settings.service_name}, "heartbeat"),
+            # A heartbeat that no worker ran in time is dropped.
+            "options": {"expires": settings.heartbeat_interval},
+        },
+    },
+)
+
+# Fails faster than Celery's own connections.
+redis = Redis.from_url(
+    str(settings.redis_url),
+    socket_connect_timeout=1,
+    socket_timeout=1,
+    retry=Retry(NoBackoff(), retries=0),
+)
+
+
+def connect() -> None:
+    """Prepare to hand over tasks; raises BrokerError if Redis does not answer."""
+    try:
+        redis.ping()
+    except RedisError as error:
+        raise BrokerError(*error.args) from error
+    with app.producer_or_acquire():
+        _ = app.backend, app.amqp.send_task_message  # Celery loads these at first use
+
+
+@before_task_publish.connect
+def inject_trace(headers: dict[str, Any], **_: object) -> None:
+    """Connect a task with the request that hands it over."""
+    headers["trace_headers"] = tracing.inject()

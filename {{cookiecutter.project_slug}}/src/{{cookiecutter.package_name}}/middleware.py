@@ -1,0 +1,83 @@
+"""Middleware for every request. It costs next to nothing where it has nothing to do."""
+
+import re
+import secrets
+{% if cookiecutter.engine == "background" %}
+from contextlib import suppress
+{% endif %}
+
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from . import logs
+{% if cookiecutter.engine == "background" %}
+from .runner import TaskFailed
+{% endif %}
+
+MAX_BODY_SIZE = 65_536  # bytes
+VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9+/=_.:@-]{1,128}")
+
+
+def request_id(app: ASGIApp) -> ASGIApp:
+    """Give each request an id for the log and for `X-Request-ID`, or keep the client's valid one."""
+
+    async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        value = dict(scope["headers"]).get(b"x-request-id", b"")
+        if not VALID_REQUEST_ID.fullmatch(value):
+            value = secrets.token_hex(16).encode()
+        logs.request_id.set(value.decode())
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"x-request-id", value))
+            await send(message)
+
+        await app(scope, receive, send_with_id)
+
+    return middleware
+
+
+def body_limit(app: ASGIApp) -> ASGIApp:
+    """Answer 413 to a body that is too large, before the endpoint can schedule a task."""
+
+    async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"]) if scope["type"] == "http" else {}
+        if b"content-length" not in headers and b"transfer-encoding" not in headers:
+            await app(scope, receive, send)
+            return
+        body = b""
+        size = int(headers.get(b"content-length", 0))
+        more = True
+        while more and size <= MAX_BODY_SIZE:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            size = max(size, len(body))
+            more = message.get("more_body", False)
+        if size > MAX_BODY_SIZE:
+            await JSONResponse({"detail": "Content Too Large"}, 413)(scope, receive, send)
+            return
+        unread = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive_body() -> Message:
+            return unread.pop() if unread else await receive()
+
+        await app(scope, receive_body, send)
+
+    return middleware
+{% if cookiecutter.engine == "background" %}
+
+
+def task_failure(app: ASGIApp) -> ASGIApp:
+    """Keep the connection of a request whose task failed: the client may use it for the next one."""
+
+    async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(TaskFailed):  # which has been logged
+            await app(scope, receive, send)
+
+    return middleware
+{% endif %}
