@@ -2,10 +2,11 @@
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import PROMPTS, TEMPLATE, Installed, generate
+from conftest import PROMPTS, TEMPLATE, Install, generate
 from test_own_code import add_lines_to_main, add_to_worker, edit, write_modules
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="one of the recipes is for a POSIX system")
@@ -145,7 +146,7 @@ def apply(project: Path, steps: str) -> None:
     """Write each block of Python to the file that the text before it names, and make the changes of each diff."""
     file = project
     for text, language, block in re.findall(r"(.*?)^```(\w+)\n(.*?)^```$", steps, re.MULTILINE | re.DOTALL):
-        if names := re.findall(r"[Ii]n (?:a new\s+module\s+)?`([\w/.]+\.\w+|\.env\.example)`:", text):
+        if names := re.findall(r"[Ii]n (?:a new module )?`([\w/.]+)`:", re.sub(r"\s+", " ", text)):
             file = project / names[-1]
         if language == "python":
             file.write_text(block, encoding="utf-8")
@@ -162,7 +163,7 @@ def test_each_recipe_has_its_test() -> None:
 
 
 @pytest.mark.parametrize("engine", PROMPTS["engine"])
-def test_recipes_work(tmp_path: Path, engine: str) -> None:
+def test_recipes_work(install: Install, tmp_path: Path, engine: str) -> None:
     project = generate(tmp_path, engine=engine)
     write_modules(project)
     add_lines_to_main(project)
@@ -175,7 +176,7 @@ def test_recipes_work(tmp_path: Path, engine: str) -> None:
             tests.append(f"tests/test_recipe_{number}.py")
             (project / tests[-1]).write_text(TESTS[heading], encoding="utf-8")
 
-    installed = Installed(project, "file", engine)
+    installed = replace(install("file", engine), path=project)
     installed.run("ruff", "check", "--select", "I", "--fix", "src")
     for command in ("ruff check src", "ruff format --check src", "mypy src"):
         installed.run(*command.split())
