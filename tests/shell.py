@@ -73,9 +73,9 @@ class Shell:
 
     def start(self, command: str) -> None:
         """Start a server in the place of one of the same kind, and wait until it listens, if it does so."""
-        if command.startswith("redis-server"):
-            command = command.replace("redis-server", redis_binary(), 1)
         kind = SERVERS.findall(command)[0] or "redis-server"
+        if kind == "redis-server":
+            command = command.replace(kind, redis_binary(), 1)
         if kind in self.servers:
             self.servers[kind].kill()
         errors = self.scratch / f"{kind}.txt"

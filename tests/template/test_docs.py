@@ -87,7 +87,7 @@ def test_readme_is_short() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
 
 
-def tests_in(*arguments: str) -> set[str]:
+def collected_tests(*arguments: str) -> set[str]:
     """Return the names of the tests that pytest finds."""
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n0", *arguments]
     collected = subprocess.run(
@@ -100,7 +100,7 @@ def test_every_fault_has_its_row() -> None:
     page = (TEMPLATE / "docs" / "guarantees.md").read_text(encoding="utf-8")
     table = page.partition("\n## What happens when")[2].partition("\n## ")[0]
 
-    assert tests_in("tests/faults", "-m", "faults") - set(re.findall(r"`(test_\w+)`", table)) == set()
+    assert collected_tests("tests/faults", "-m", "faults") - set(re.findall(r"`(test_\w+)`", table)) == set()
 
 
 def test_every_test_that_is_named_exists() -> None:
