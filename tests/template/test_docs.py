@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import ENVIRONMENT, PROMPTS, TEMPLATE
+from conftest import ENVIRONMENT, PROMPTS, TEMPLATE, Install
 from serving import wait_for
 from shell import SERVERS, Shell, commands
 
@@ -38,15 +38,21 @@ def clone(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, id=page.stem, marks=[pytest.mark.faults] if page.stem in SLOW else [])
+        pytest.param(
+            page,
+            id=page.stem,
+            # README.md has a project checked by mypy, of which one process at a time may write the cache.
+            marks=[pytest.mark.faults] if page.stem in SLOW else [pytest.mark.xdist_group("mypy-background")],
+        )
         for page in PAGES
         if commands(page.read_text(encoding="utf-8"))
     ],
 )
-def test_commands_work(clone: Path, tmp_path: Path, page: Path) -> None:
+def test_commands_work(clone: Path, tmp_path: Path, page: Path, install: Install) -> None:
     text = page.read_text(encoding="utf-8")
     said: list[str] = []
     with closing(Shell(clone, tmp_path)) as shell:
+        shell.environment["MYPY_CACHE_DIR"] = install("stdout", "background").variables["MYPY_CACHE_DIR"]
         shell.run("git init --quiet && git add --all && git commit --quiet --message Clone")
         for command in commands(text):
             if SERVERS.search(command):
@@ -61,6 +67,9 @@ def test_commands_work(clone: Path, tmp_path: Path, page: Path) -> None:
                 assert "Name of the service" in shell.run(command, "Asked Desk" + "\n" * len(PROMPTS))
             elif "benchmarks" in command:
                 shell.run(f"{command} --help")
+            elif command.endswith("desk pytest"):
+                # tests/service/test_project.py runs all tests of a project.
+                shell.run(command, PYTEST_ADDOPTS="--no-cov -k health")
             elif re.search(r"uv run pytest( -m \w+)?$", command):
                 # All of the tests would include this one. They are run as here: nothing is installed again.
                 shared = {"UV_PROJECT_ENVIRONMENT": sys.prefix, "UV_NO_SYNC": "1", "PYTEST_ADDOPTS": "-n0"}
