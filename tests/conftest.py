@@ -116,7 +116,8 @@ class Installed:
             "UV_NO_SYNC": "1",
             # Before the sources that the environment was made with, which may be those of the other sink.
             "PYTHONPATH": str(self.path / "src"),
-            "MYPY_CACHE_DIR": str(self.shared / "mypy"),
+            # One for all: mypy reads most packages as it read them for another engine.
+            "MYPY_CACHE_DIR": str(self.shared.parent / "mypy"),
         }
 
     def copy(self, folder: Path) -> "Installed":

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from conftest import ENVIRONMENT, PROMPTS, Install, Installed
 
-# What mypy knows of an environment is cached there: one process at a time may write it.
-each_engine = pytest.mark.parametrize(
-    "engine", [pytest.param(engine, marks=pytest.mark.xdist_group(f"mypy-{engine}")) for engine in PROMPTS["engine"]]
-)
+each_engine = pytest.mark.parametrize("engine", PROMPTS["engine"])
+# mypy's cache is shared: one process at a time may write it.
+runs_mypy = pytest.mark.xdist_group("mypy")
 
 
 def test_tests_pass(installed: Installed, tmp_path: Path) -> None:
@@ -22,6 +21,7 @@ def test_tests_pass(installed: Installed, tmp_path: Path) -> None:
     assert not (project.path / "leaked").exists()
 
 
+@runs_mypy
 @each_engine
 @pytest.mark.parametrize("sink", PROMPTS["sink"])
 def test_checks_pass(install: Install, tmp_path: Path, engine: str, sink: str) -> None:
@@ -62,6 +62,7 @@ enqueue_in_order(partial(write_log, "x"), partial(write_log, "x", nonsense=3))  
 }
 
 
+@runs_mypy
 @each_engine
 def test_wrong_arguments_of_a_task_are_type_errors(install: Install, tmp_path: Path, engine: str) -> None:
     project = install("file", engine).copy(tmp_path / "project")
@@ -74,6 +75,7 @@ def test_wrong_arguments_of_a_task_are_type_errors(install: Install, tmp_path: P
     assert found == {number for number, line in enumerate(code.splitlines(), start=1) if "# wrong" in line}
 
 
+@runs_mypy
 @each_engine
 def test_first_commit_passes_its_hooks(install: Install, tmp_path: Path, engine: str) -> None:
     project = install("file", engine).copy(tmp_path / "project")
@@ -85,7 +87,7 @@ def test_first_commit_passes_its_hooks(install: Install, tmp_path: Path, engine:
     subprocess.run(["git", "diff", "--exit-code"], cwd=project.path, env=ENVIRONMENT, check=True)
 
 
-@pytest.mark.parametrize("engine", PROMPTS["engine"])
+@each_engine
 def test_commands_are_listed(install: Install, engine: str) -> None:
     listed = install("file", engine).run("poe", "--help").partition("Configured tasks:")[2]
 

@@ -54,7 +54,7 @@ def test_unwritable_records_dir_stops_the_start(installed: Installed, tmp_path: 
 
 @pytest.mark.parametrize("installed", few_variants_first(), indirect=True)
 def test_lines_of_many_processes_neither_tear_nor_merge(installed: Installed, tmp_path: Path) -> None:
-    messages = [f"{number}-{'🚀' * 900}" for number in range(200)]
+    messages = [f"{number}-{'🚀' * 900}" for number in range(100)]
     with serve(installed, tmp_path, "--workers=2", workers=2) as service:
         with ThreadPoolExecutor(max_workers=16) as pool:
             statuses = list(pool.map(lambda text: service.post(f"/log/?message={quote(text)}").status, messages))

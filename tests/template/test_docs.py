@@ -41,8 +41,8 @@ def clone(tmp_path: Path) -> Path:
         pytest.param(
             page,
             id=page.stem,
-            # README.md has a project checked by mypy, of which one process at a time may write the cache.
-            marks=[pytest.mark.faults] if page.stem in SLOW else [pytest.mark.xdist_group("mypy-background")],
+            # README.md has a project checked by mypy, whose cache is shared: one process at a time may write it.
+            marks=[pytest.mark.faults] if page.stem in SLOW else [pytest.mark.xdist_group("mypy")],
         )
         for page in PAGES
         if commands(page.read_text(encoding="utf-8"))
@@ -73,7 +73,7 @@ def test_commands_work(clone: Path, tmp_path: Path, page: Path, install: Install
             elif re.search(r"uv run pytest( -m \w+)?$", command):
                 # All of the tests would include this one. They are run as here: nothing is installed again.
                 shared = {"UV_PROJECT_ENVIRONMENT": sys.prefix, "UV_NO_SYNC": "1", "PYTEST_ADDOPTS": "-n0"}
-                selection = "--collect-only" if "-m" in command else "tests/template/test_prompts.py"
+                selection = "--collect-only" if "pytest -m" in command else "tests/template/test_prompts.py"
                 assert re.search(
                     r"[1-9]\d* passed|[1-9]\d*/\d+ tests collected", shell.run(f"{command} {selection}", **shared)
                 )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from checks import check_layout, check_ruff, parse, texts
-from conftest import PROMPTS, TEMPLATE, Bake, generate
+from conftest import ENVIRONMENT, PROMPTS, TEMPLATE, Bake, generate
 
 # Prompts whose choices bring files and code of their own, and the others that choices belong to.
 STRUCTURE = ("sink", "engine", "container")
@@ -204,7 +204,7 @@ SCHEMAS = {
 
 def check(*command: str, project: Path) -> None:
     """Have a tool look at a project; fails with what it says if it finds fault."""
-    result = subprocess.run(command, cwd=project, capture_output=True, encoding="utf-8")
+    result = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, encoding="utf-8")
     assert result.returncode == 0, result.stdout + result.stderr
 
 
