@@ -151,11 +151,13 @@ def package_fault(name: str, dependencies: set[str]) -> str | None:
 
 def choice_faults(answers: Mapping[str, Any]) -> list[str]:
     """Return a line for each choice that does not exist: Cookiecutter does not check those that are replayed."""
-    return [
-        f"{prompt}: {json.dumps(answers[prompt])} must be one of {', '.join(map(json.dumps, choices))}"
-        for prompt, choices in CHOICES.items()
-        if answers[prompt] not in choices
-    ]
+    faults = []
+    for prompt, choices in CHOICES.items():
+        # Compared as JSON, because Python takes 1 for True.
+        answer, allowed = json.dumps(answers.get(prompt)), [json.dumps(choice) for choice in choices]
+        if answer not in allowed:
+            faults.append(f"{prompt}: {answer} must be one of {', '.join(allowed)}")
+    return faults
 
 
 def answer_faults(answers: Mapping[str, Any]) -> list[str]:

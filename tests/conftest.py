@@ -34,27 +34,36 @@ ENVIRONMENT = {
 Bake = Callable[..., Path]
 
 
+def run_cookiecutter(
+    folder: Path, template: Path = TEMPLATE, defaults: dict[str, Any] | None = None, **options: Any
+) -> Path:
+    """Generate a project in `folder`/projects, touching nothing outside `folder`, and return the project's path.
+
+    `defaults` are answers in the config file; `options` are those of `cookiecutter.main.cookiecutter`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "config.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                "cookiecutters_dir": str(folder / "templates"),
+                "replay_dir": str(folder / "replay"),
+                "default_context": defaults or {},
+            }
+        ),
+        encoding="utf-8",
+    )
+    return Path(cookiecutter(str(template), output_dir=str(folder / "projects"), config_file=str(config), **options))
+
+
 def generate(folder: Path, template: Path = TEMPLATE, **answers: Any) -> Path:
-    """Generate a project below `folder`, touching nothing outside of it, and return the project's path.
+    """Generate a project with the given answers, and defaults for the others.
 
     Raises KeyError for a prompt that does not exist: Cookiecutter itself would ignore the answer.
     """
     for prompt in answers:
         PROMPTS[prompt]
-    folder.mkdir(parents=True, exist_ok=True)
-    config = folder / "config.yaml"
-    config.write_text(
-        json.dumps({"cookiecutters_dir": str(folder / "templates"), "replay_dir": str(folder / "replay")}),
-        encoding="utf-8",
-    )
-    project = cookiecutter(
-        str(template),
-        no_input=True,
-        extra_context=answers,
-        output_dir=str(folder / "projects"),
-        config_file=str(config),
-    )
-    return Path(project)
+    return run_cookiecutter(folder, template, no_input=True, extra_context=answers)
 
 
 def load(path: str) -> ModuleType:

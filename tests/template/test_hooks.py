@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 from checks import texts
-from conftest import TEMPLATE, Bake, copy_template, generate, load
+from conftest import Bake, copy_template, generate, load, run_cookiecutter
 from cookiecutter.exceptions import FailedHookException, OutputDirExistsException
-from cookiecutter.main import cookiecutter
 
 pre_gen = load("hooks/pre_gen_project.py")
 post_gen = load("hooks/post_gen_project.py")
@@ -54,20 +53,14 @@ def test_path_that_would_be_rendered_is_refused(tmp_path: Path, mark: str) -> No
 @pytest.mark.parametrize("options", [[], ["overwrite_if_exists"], ["overwrite_if_exists", "skip_if_file_exists"]])
 def test_folder_with_files_is_left_alone(tmp_path: Path, options: list[str]) -> None:
     # The name is that of a variant, which the hook would rename.
-    kept = tmp_path / "myservice" / "data.file.csv"
-    kept.parent.mkdir()
+    kept = tmp_path / "projects" / "myservice" / "data.file.csv"
+    kept.parent.mkdir(parents=True)
     kept.write_text("kept", encoding="utf-8")
 
     with pytest.raises((OutputDirExistsException, FailedHookException)):
-        cookiecutter(
-            str(TEMPLATE),
-            no_input=True,
-            output_dir=str(tmp_path),
-            default_config=True,
-            **dict.fromkeys(options, True),
-        )
+        run_cookiecutter(tmp_path, no_input=True, **dict.fromkeys(options, True))
 
-    assert texts(tmp_path) == {"myservice/data.file.csv": "kept"}
+    assert texts(tmp_path / "projects") == {"myservice/data.file.csv": "kept"}
 
 
 @pytest.mark.parametrize("hook", ["pre_gen_project", "post_gen_project"])
