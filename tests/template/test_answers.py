@@ -41,7 +41,8 @@ FINE = {
     "package_name": ["a", "_a1", "main", "MyService", "größe", "a" * 40, "ö" * 20, "test_service"],
     "author_email": ["a.b+c@example.co.uk", "jörg@exämple.de", "x" * 64 + "@b-c.d1.example"],
 }
-BAD_TEXTS = ["", " ", "\u200b", "two\nlines", "\x00", "\x7f", "\x85", "\u2028", "\u202e", "\u2066", "\ud800", "\ufffe"]
+UNPRINTABLE = "\x00\t\n\x1f\x7f\x85\x9f\u2028\u2029\u202a\u202e\u2066\u2069\ud800\udfff\ufdd0\ufdef\ufffe\uffff"
+BAD_TEXTS = ["", " ", "\u200b", *(f"a{character}b" for character in UNPRINTABLE)]
 BAD = {
     "project_name": [*BAD_TEXTS, "x" * 81],
     "project_slug": [
@@ -51,7 +52,7 @@ BAD = {
     "package_name": [
         *["", "2fast", "a-b", "a.b", "a b", "ｊｓｏｎ", "ﬁle", "a" * 41, "ö" * 21],
         *["class", "match", "type", "_", "None", "__main__", "__pycache__"],
-        *["json", "JSON", "test", "imp", "annotationlib"],
+        *["json", "JSON", "cprofile", "test", "imp", "annotationlib"],
         *["fastapi", "FastAPI", "pydantic_settings", "pythonjsonlogger", "pytest"],
         *["tests", "conftest", "Conftest", "con", "nul", "COM1"],
     ],
