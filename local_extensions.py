@@ -94,7 +94,7 @@ def dependencies(answers: Mapping[str, Any]) -> set[str]:
 def text_fault(text: str, longest: int | None = None) -> str | None:
     """Return why `text` cannot be used, or None. `longest` is in characters."""
     if UNPRINTABLE.search(text):
-        return "must not contain control characters, line separators or other unprintable characters"
+        return "must be printable; remove control characters, line separators and bidirectional overrides"
     # Whitespace, and marks that cannot be seen.
     if all(unicodedata.category(character)[0] in "CZ" for character in text):
         return "must not be empty"
@@ -113,7 +113,7 @@ def email_fault(address: str) -> str | None:
 def slug_fault(slug: str, dependencies: set[str]) -> str | None:
     """Return why `slug` cannot name the folder and the distribution, or None."""
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", slug):
-        return "must have 1 to 40 of a-z, 0-9 and -, start with a letter and not end with -"
+        return "must have 1 to 40 characters of a-z, 0-9 and -, start with a letter and not end with -"
     if normalized(slug) in dependencies:
         return "is the name of a dependency of the service; choose another name"
     if slug in DEVICES:

@@ -18,12 +18,13 @@ ANSWER_FAULTS = r"""
 def folder_faults(folder: Path) -> list[str]:
     """Return a line for each reason why the project cannot be written to `folder`."""
     faults = []
-    # With --overwrite-if-exists, nobody could tell afterwards which files belong to whom.
+    # With --overwrite-if-exists, the post-generation hook would rename and delete files of others.
     if any(folder.iterdir()):
         faults.append(f"{folder}: the folder is not empty; generate elsewhere, or update the project with cruft")
     # Cookiecutter renders the whole path of each folder that it makes.
     if re.search("{[%#{]", str(folder)):
-        faults.append(f"{folder}: the path contains two braces or other marks of a template; generate elsewhere")
+        reason = "the path contains { followed by {, % or #, which Cookiecutter renders"
+        faults.append(f"{folder}: {reason}; generate elsewhere")
     return faults
 
 

@@ -1,4 +1,4 @@
-"""Generates projects from the template, and runs what they say."""
+"""Generates projects from the template, and runs commands in them."""
 
 import importlib.util
 import json
@@ -23,10 +23,9 @@ PROMPTS: dict[str, Any] = {
     for prompt, default in json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8")).items()
     if not prompt.startswith("_")
 }
-# What a generated project is checked with, as its README says.
+# The commands that check a generated project, as its README.md says.
 TOOLS = ("pytest", "poe lint")
-# What a person's shell has: neither the environment that these tests themselves run in, nor settings of Python, such as
-# one that has each process compile all modules anew.
+# The environment of a user's shell: without the virtual environment of these tests, and without settings for Python.
 ENVIRONMENT = {
     name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV" and not name.startswith("PYTHON")
 }
@@ -85,7 +84,7 @@ def copy_template(folder: Path) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Cookiecutter and uv leave temporary files behind: here they go where pytest tidies up."""
+    """Cookiecutter and uv leave temporary files behind: put them where pytest deletes them."""
     folder = str(tmp_path_factory.mktemp("temporary"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", folder)
@@ -95,9 +94,9 @@ def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture(scope="session", autouse=True)
 def _templates_compiled_once() -> Iterator[None]:
-    """Compile each template once: it takes half the time of a project, and thousands are made of the same files.
+    """Compile each template once, because thousands of projects use the same files and compiling takes half the time.
 
-    Without a loader, the template's extension turns answers into text.
+    The key includes whether there is a loader: without one, the template's extension makes a literal of an answer.
     """
     compile_template = Environment.compile
     compiled: dict[tuple[bool | str | None, ...], CodeType] = {}

@@ -38,7 +38,7 @@ def test_pre_gen_prints_each_fault(
         "one",
         "two",
         f"{folder}: the folder is not empty; generate elsewhere, or update the project with cruft",
-        f"{folder}: the path contains two braces or other marks of a template; generate elsewhere",
+        f"{folder}: the path contains {{ followed by {{, % or #, which Cookiecutter renders; generate elsewhere",
     ]
 
 
@@ -107,6 +107,14 @@ def test_split_variant(name: str, variant: tuple[str, str] | None) -> None:
 )
 def test_is_chosen(choices: str, chosen: set[str], belongs: bool) -> None:
     assert post_gen.is_chosen(choices, chosen) == belongs
+
+
+def test_choices_are_chosen_by_value_and_booleans_by_name() -> None:
+    extension = load("local_extensions.py")
+    answers = {prompt: choices[0] for prompt, choices in extension.CHOICES.items()}
+
+    assert extension.chosen_variants(answers) == ["MIT", "3.11", "file", "background", "container", "github"]
+    assert extension.chosen_variants(answers | {"container": False}) == ["MIT", "3.11", "file", "background", "github"]
 
 
 def test_pick_variants(tmp_path: Path) -> None:
