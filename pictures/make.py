@@ -1,7 +1,7 @@
 """Makes pictures of a terminal for the README: `uv run --group pictures python pictures/make.py`.
 
-The output is real: a pseudo-terminal generates a project, its server runs, and curl sends it requests. Text that differs
-from run to run is replaced, so that the same output gives the same pictures.
+The output is real: a pseudo-terminal generates a project, its server runs, and curl sends it requests. Text that
+differs from run to run is replaced, so that the same output gives the same pictures.
 """
 
 import io
