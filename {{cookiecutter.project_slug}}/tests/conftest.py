@@ -1,0 +1,169 @@
+"""Gives every test the service, without the settings of the developer who runs it."""
+
+{% if cookiecutter.engine == "background" %}
+import asyncio
+{% endif %}
+{% if cookiecutter.sink == "stdout" %}
+import json
+{% endif %}
+import os
+import re
+import tempfile
+{% if cookiecutter.engine != "background" %}
+import threading
+{% endif %}
+from collections.abc import Callable, Iterator
+from pathlib import Path
+{% if cookiecutter.engine == "rq" %}
+from typing import Any
+{% endif %}
+
+import pytest
+{% if cookiecutter.engine != "background" %}
+from fakeredis import FakeRedis, TcpFakeServer
+{% endif %}
+from fastapi.testclient import TestClient
+{% if cookiecutter.engine == "rq" %}
+from httpx2 import Response
+from rq import SimpleWorker
+from rq.serializers import JSONSerializer
+{% endif %}
+
+PROJECT = Path(__file__).parents[1]
+{% if cookiecutter.engine != "background" %}
+REAL_REDIS_URL = os.getenv("REDIS_URL")
+{% endif %}
+
+example = (PROJECT / ".env.example").read_text(encoding="utf-8")
+settings = re.findall(r"^# (\w+)=", example, re.MULTILINE)
+for name in list(os.environ):
+    if name.upper() in settings or "OTEL_" in name.upper():
+        del os.environ[name]
+{% if cookiecutter.engine != "background" %}
+
+# A Redis in this process.
+redis = TcpFakeServer(("127.0.0.1", 0))
+redis.daemon_threads = True
+threading.Thread(target=redis.serve_forever, daemon=True).start()
+{% endif %}
+
+# The service reads its settings when it is imported.
+with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+    patch.chdir(folder)
+    patch.setenv("OPERATOR_EMAIL", "operator@example.com")
+    patch.setenv("SERVICE_NAME", "TestService")
+{% if cookiecutter.engine == "background" %}
+    from {{ cookiecutter.package_name }} import shutdown
+{% else %}
+    patch.setenv("REDIS_URL", f"redis://127.0.0.1:{redis.server_address[1]}/0")
+    from {{ cookiecutter.package_name }} import broker, worker
+{% endif %}
+    from {{ cookiecutter.package_name }}.main import app
+{% if cookiecutter.engine == "celery" %}
+
+# Requests run their tasks.
+broker.app.conf.update(task_always_eager=True, task_eager_propagates=True)
+{% elif cookiecutter.engine == "rq" %}
+
+
+class InProcessWorker(worker.TracingWorker, SimpleWorker):
+    """Runs the tasks that are in the queue, in the process of the tests."""
+
+    def work(self, *_: object, **__: object) -> bool:
+        """Run tasks until the queue is empty."""
+        return super().work(burst=True)
+
+    def _install_signal_handlers(self) -> None:
+        """Leave signals to pytest."""
+
+
+def run_tasks() -> None:
+    """Do the work of a worker."""
+    worker.TracingWorker(
+        broker.queue, serializer=JSONSerializer, exception_handlers=[worker.cancel_dependents]
+    ).work()
+
+
+class Client(TestClient):
+    """Runs the tasks of each request."""
+
+    def send(self, *args: Any, **kwargs: Any) -> Response:
+        """Send a request, run its tasks, and return its response."""
+        response = super().send(*args, **kwargs)
+        run_tasks()
+        return response
+{% endif %}
+
+
+@pytest.fixture(autouse=True)
+def _isolation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> {{ "None" if cookiecutter.engine == "background" else "Iterator[None]" }}:
+    # In this folder, there is no `.env`.
+    monkeypatch.chdir(tmp_path)
+{% if cookiecutter.engine == "background" %}
+    # An event belongs to the event loop that first waits for it.
+    monkeypatch.setattr(shutdown, "requested", asyncio.Event())
+{% else %}
+{% if cookiecutter.engine == "rq" %}
+    monkeypatch.setattr(worker, "TracingWorker", InProcessWorker)
+{% endif %}
+    yield
+    FakeRedis(server=redis.fake_server).flushall()
+{% endif %}
+{% if cookiecutter.sink == "file" %}
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Callable[[str], list[str]]:
+    """Reads the lines of a channel."""
+
+    def read(channel: str) -> list[str]:
+        file = tmp_path / "records" / f"{channel}.txt"
+        return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+
+    return read
+{% else %}
+
+
+@pytest.fixture
+def records(capfd: pytest.CaptureFixture[str]) -> Callable[[str], list[str]]:
+    """Reads the lines of a channel."""
+    seen: list[dict[str, str]] = []
+
+    def read(channel: str) -> list[str]:
+        seen.extend(json.loads(line) for line in capfd.readouterr().out.splitlines())
+        return [record["line"] for record in seen if record["channel"] == channel]
+
+    return read
+{% endif %}
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    """Sends requests; returns from each when its tasks are done."""
+    with {{ "Client" if cookiecutter.engine == "rq" else "TestClient" }}(app) as client:
+        yield client
+{% if cookiecutter.engine != "background" %}
+
+{% if cookiecutter.engine == "rq" %}
+
+
+@pytest.fixture
+def work() -> Callable[[], None]:
+    """Runs the tasks that are in the queue."""
+    return run_tasks
+{% endif %}
+
+
+@pytest.fixture
+def redis_down() -> Iterator[None]:
+    """Lets Redis close its connections."""
+    redis.fake_server.connected = False
+    yield
+    redis.fake_server.connected = True
+
+
+@pytest.fixture
+def real_redis_url() -> str:
+    """The URL of a Redis that is not in this process, if the environment names one."""
+    return REAL_REDIS_URL or pytest.skip("REDIS_URL is not set")
+{% endif %}
