@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tempfile
-{% if cookiecutter.engine != "background" %}
+{% if cookiecutter.engine == "celery" %}
 import threading
 {% endif %}
 from collections.abc import Callable, Iterator
@@ -19,13 +19,15 @@ from typing import Any
 {% endif %}
 
 import pytest
-{% if cookiecutter.engine != "background" %}
+{% if cookiecutter.engine == "celery" %}
 from fakeredis import FakeRedis, TcpFakeServer
+{% elif cookiecutter.engine == "rq" %}
+from fakeredis import FakeRedis, FakeServer
 {% endif %}
 from fastapi.testclient import TestClient
 {% if cookiecutter.engine == "rq" %}
 from httpx2 import Response
-from rq import SimpleWorker
+from rq import SimpleWorker, Worker
 from rq.serializers import JSONSerializer
 {% endif %}
 
@@ -39,12 +41,12 @@ settings = re.findall(r"^# (\w+)=", example, re.MULTILINE)
 for name in list(os.environ):
     if name.upper() in settings or "OTEL_" in name.upper():
         del os.environ[name]
-{% if cookiecutter.engine != "background" %}
+{% if cookiecutter.engine == "celery" %}
 
-# A Redis in this process.
-redis = TcpFakeServer(("127.0.0.1", 0))
-redis.daemon_threads = True
-threading.Thread(target=redis.serve_forever, daemon=True).start()
+server = TcpFakeServer(("127.0.0.1", 0))
+server.daemon_threads = True
+threading.Thread(target=server.serve_forever, daemon=True).start()
+redis = server.fake_server
 {% endif %}
 
 # The service reads its settings when it is imported.
@@ -54,8 +56,10 @@ with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as pa
     patch.setenv("SERVICE_NAME", "TestService")
 {% if cookiecutter.engine == "background" %}
     from {{ cookiecutter.package_name }} import shutdown
+{% elif cookiecutter.engine == "celery" %}
+    patch.setenv("REDIS_URL", f"redis://127.0.0.1:{server.server_address[1]}/0")
+    from {{ cookiecutter.package_name }} import broker
 {% else %}
-    patch.setenv("REDIS_URL", f"redis://127.0.0.1:{redis.server_address[1]}/0")
     from {{ cookiecutter.package_name }} import broker, worker
 {% endif %}
     from {{ cookiecutter.package_name }}.main import app
@@ -65,23 +69,15 @@ with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as pa
 broker.app.conf.update(task_always_eager=True, task_eager_propagates=True)
 {% elif cookiecutter.engine == "rq" %}
 
-
-class InProcessWorker(worker.TracingWorker, SimpleWorker):
-    """Runs the tasks that are in the queue, in the process of the tests."""
-
-    def work(self, *_: object, **__: object) -> bool:
-        """Run tasks until the queue is empty."""
-        return super().work(burst=True)
-
-    def _install_signal_handlers(self) -> None:
-        """Leave signals to pytest."""
+redis = FakeServer()
+broker.queue.connection = FakeRedis(server=redis)
 
 
 def run_tasks() -> None:
     """Do the work of a worker."""
     worker.TracingWorker(
         broker.queue, serializer=JSONSerializer, exception_handlers=[worker.cancel_dependents]
-    ).work()
+    ).work(burst=True)
 
 
 class Client(TestClient):
@@ -104,10 +100,12 @@ def _isolation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> {{ "None" if 
     monkeypatch.setattr(shutdown, "requested", asyncio.Event())
 {% else %}
 {% if cookiecutter.engine == "rq" %}
-    monkeypatch.setattr(worker, "TracingWorker", InProcessWorker)
+    # Jobs run in the process of the tests, and signals are for pytest.
+    monkeypatch.setattr(Worker, "execute_job", SimpleWorker.execute_job)
+    monkeypatch.setattr(Worker, "_install_signal_handlers", lambda _: None)
 {% endif %}
     yield
-    FakeRedis(server=redis.fake_server).flushall()
+    FakeRedis(server=redis).flushall()
 {% endif %}
 {% if cookiecutter.sink == "file" %}
 
@@ -142,8 +140,6 @@ def client() -> Iterator[TestClient]:
     """Sends requests; returns from each when its tasks are done."""
     with {{ "Client" if cookiecutter.engine == "rq" else "TestClient" }}(app) as client:
         yield client
-{% if cookiecutter.engine != "background" %}
-
 {% if cookiecutter.engine == "rq" %}
 
 
@@ -152,14 +148,18 @@ def work() -> Callable[[], None]:
     """Runs the tasks that are in the queue."""
     return run_tasks
 {% endif %}
+{% if cookiecutter.engine != "background" %}
 
 
 @pytest.fixture
-def redis_down() -> Iterator[None]:
+def redis_down({{ "monkeypatch: pytest.MonkeyPatch" if cookiecutter.engine == "celery" }}) -> Iterator[None]:
     """Lets Redis close its connections."""
-    redis.fake_server.connected = False
+{% if cookiecutter.engine == "celery" %}
+    monkeypatch.setitem(broker.app.conf, "task_always_eager", False)
+{% endif %}
+    redis.connected = False
     yield
-    redis.fake_server.connected = True
+    redis.connected = True
 
 
 @pytest.fixture

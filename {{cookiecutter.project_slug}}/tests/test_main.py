@@ -6,12 +6,13 @@ from unittest.mock import Mock
 import pytest
 from fastapi.testclient import TestClient
 
-from {{ cookiecutter.package_name }} import main, sink
+from {{ cookiecutter.package_name }} import logs, main, sink
 
 
 def test_start_is_refused_where_records_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(logs, "configure", Mock())
     monkeypatch.setattr(sink, "check", Mock(side_effect=OSError("No space left on device")))
 
     with pytest.raises(SystemExit) as exit_info:
