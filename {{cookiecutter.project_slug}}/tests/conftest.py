@@ -39,7 +39,7 @@ REAL_REDIS_URL = os.getenv("REDIS_URL")
 example = (PROJECT / ".env.example").read_text(encoding="utf-8")
 settings = re.findall(r"^# (\w+)=", example, re.MULTILINE)
 for name in list(os.environ):
-    if name.upper() in settings or "OTEL_" in name.upper():
+    if name.upper() in settings or name.startswith(("OTEL_", "FASTAPI_OTEL_")):
         del os.environ[name]
 {% if cookiecutter.engine == "celery" %}
 

@@ -11,10 +11,11 @@ from unittest.mock import AsyncMock, Mock, call
 
 import anyio
 import pytest
+from anyio.from_thread import BlockingPortal
 from fastapi.testclient import TestClient
-from httpx2 import ASGITransport, AsyncClient, post
+from httpx2 import post
 
-from {{ cookiecutter.package_name }} import main, runner, shutdown, sink
+from {{ cookiecutter.package_name }} import runner, shutdown, sink
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 DELAYS = [0, 0.5, 1, 2, 4, 8, 16, 30]
@@ -99,77 +100,75 @@ def test_options_name_errors_and_delays(
     assert sum(bool(record.exc_info) for record in caplog.records) == tracebacks
 
 
-def test_slow_tasks_leave_threads_to_endpoints() -> None:
+@pytest.fixture
+def portal(client: TestClient) -> BlockingPortal:
+    """Calls functions in the event loop of the service."""
+    assert client.portal
+    return client.portal
+
+
+def test_slow_tasks_leave_threads_to_endpoints(client: TestClient, portal: BlockingPortal) -> None:
     end = threading.Event()
 
     @runner.reliable()
     def slow_task() -> None:
-        end.wait()
+        end.wait(5)
 
-    async def get_while_tasks_run() -> int:
-        tasks = [asyncio.ensure_future(slow_task()) for _ in range(200)]
-        await anyio.wait_all_tasks_blocked()
-        transport = ASGITransport(main.app)
-        async with AsyncClient(transport=transport, base_url="http://test") as client:
-            try:
-                response = await asyncio.wait_for(client.get("/health/ready"), timeout=5)
-            finally:
-                end.set()
-        await asyncio.gather(*tasks)
-        return response.status_code
+    tasks = [portal.start_task_soon(slow_task) for _ in range(200)]
+    response = client.get("/health/ready")
 
-    assert asyncio.run(get_while_tasks_run()) == 200
+    assert response.status_code == 200
+    assert not any(task.done() for task in tasks)
+    end.set()
+    for task in tasks:
+        task.result()
 
 
-def test_stop_ends_the_wait_for_a_retry(caplog: pytest.LogCaptureFixture) -> None:
+def test_stop_ends_the_wait_for_a_retry(
+    portal: BlockingPortal, caplog: pytest.LogCaptureFixture
+) -> None:
     @runner.reliable(delays=[60])
     async def task() -> None:
         raise OSError
 
-    async def stop() -> None:
-        running = asyncio.ensure_future(task())
-        await anyio.wait_all_tasks_blocked()
-        shutdown.requested.set()
-        with pytest.raises(runner.TaskFailed):
-            await asyncio.wait_for(running, timeout=5)
+    running = portal.start_task_soon(task)
+    portal.call(anyio.wait_all_tasks_blocked)
+    portal.call(shutdown.requested.set)
+    with pytest.raises(runner.TaskFailed):
+        running.result(timeout=5)
 
-    asyncio.run(stop())
-
-    assert caplog.messages[1:] == ["Task task is given up: the server stops"]
+    assert caplog.messages[-1] == "Task task is given up: the server stops"
 
 
-def test_task_that_is_cancelled_is_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_task_that_is_cancelled_is_named(
+    portal: BlockingPortal, caplog: pytest.LogCaptureFixture
+) -> None:
     @runner.reliable()
     async def task() -> None:
         await asyncio.sleep(60)
 
-    async def cancel() -> None:
-        running = asyncio.ensure_future(task())
-        await anyio.wait_all_tasks_blocked()
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
-    asyncio.run(cancel())
+    running = portal.start_task_soon(task)
+    portal.call(anyio.wait_all_tasks_blocked)
+    running.cancel()
+    portal.call(anyio.wait_all_tasks_blocked)
 
     assert caplog.messages == ["Task task is lost: the server stopped"]
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_signal_reaches_tasks_and_the_server(number: signal.Signals) -> None:
+def test_signals_reach_tasks_and_the_server() -> None:
+    server_handler = Mock()
+    handlers = {number: signal.signal(number, server_handler) for number in SIGNALS}
+
     async def stop() -> bool:
         shutdown.watch()
-        signal.raise_signal(number)
+        for number in SIGNALS:
+            signal.raise_signal(number)
         return await shutdown.requested_within(5)
 
-    server_handler = Mock()
-    handlers = [(each, signal.signal(each, server_handler)) for each in SIGNALS]
-    stopped = asyncio.run(stop())
-    for each, handler in handlers:
-        signal.signal(each, handler)
-
-    assert stopped
-    server_handler.assert_called_once()
+    assert asyncio.run(stop())
+    assert server_handler.call_count == 2
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 SERVER = f"""
@@ -193,7 +192,9 @@ def test_server_stops_while_a_task_is_retried() -> None:
         )
         try:
             post(f"http://127.0.0.1:{listener.getsockname()[1]}/log/?message=hello")
-            server.send_signal(signal.SIGTERM)
+            assert server.stderr
+            assert any("Task write_log failed" in line for line in server.stderr)
+            server.terminate()
             _, log = server.communicate(timeout=5)  # all retries take a minute
         finally:
             server.kill()

@@ -1,9 +1,6 @@
 """Tasks in a worker, and those that fail."""
 
-import os
 import re
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -147,25 +144,13 @@ def test_worker_is_refused_where_records_cannot_be_written(
     assert capsys.readouterr().err == "Cannot start: No space left on device\n"
 
 
-ROUND_TRIP = f"""
-from {tasks.__package__}.worker import app, tasks
-tasks.write_log.apply_async(["hello"], queue="%s")
-app.start(["worker", "--pool=solo", "--queues=%s", "--without-mingle"])
-"""
-
-
-def test_round_trip(real_redis_url: str) -> None:
+def test_round_trip(real_redis_url: str, records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
     queue = f"test-{uuid.uuid4()}"
-    with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", ROUND_TRIP % (queue, queue)],
-        env=os.environ | {"REDIS_URL": real_redis_url},
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr
-        assert any("write_log" in line and "succeeded" in line for line in process.stderr)
-        process.terminate()
-        process.communicate()
+    monkeypatch.setitem(worker.app.conf, "broker_url", real_redis_url)
+    with run_worker(queue), worker.app.connection_for_write() as connection:
+        name = tasks.write_log.name
+        worker.app.send_task(name, ("hello",), queue=queue, connection=connection)
+        wait_for(lambda: records("log") == ["hello"])
 
     client = Redis.from_url(real_redis_url)
     for key in client.scan_iter(f"*{queue}*"):
