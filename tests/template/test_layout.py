@@ -12,15 +12,35 @@ import yaml
 from checks import check_layout, check_ruff, parse, texts
 from conftest import PROMPTS, TEMPLATE, Bake, generate
 
-# Combinations that share a code base are linted together.
-CODE = ("sink", "engine", "python_version")
-AROUND = ("container", "ci", "license")
+# Prompts whose choices bring files and code of their own, and the others that choices belong to.
+STRUCTURE = ("sink", "engine", "container")
+DETAILS = ("license", "python_version", "ci")
 
 
-def combinations(prompts: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Every combination of answers to some prompts."""
+def combinations(*prompts: str) -> list[dict[str, Any]]:
+    """Return every combination of answers to some prompts."""
     choices = [[True, False] if isinstance(PROMPTS[prompt], bool) else PROMPTS[prompt] for prompt in prompts]
     return [dict(zip(prompts, answers, strict=True)) for answers in itertools.product(*choices)]
+
+
+def covering_combinations() -> list[dict[str, Any]]:
+    """Return few combinations of all answers: each combination of `STRUCTURE`, and each pair of any two answers."""
+    everything = combinations(*STRUCTURE, *DETAILS)
+    uncovered = {pair for answers in everything for pair in itertools.combinations(answers.items(), 2)}
+    chosen: list[dict[str, Any]] = []
+
+    def choose(candidates: list[dict[str, Any]]) -> None:
+        chosen.append(max(candidates, key=lambda answers: len(uncovered & pairs(answers))))
+        uncovered.difference_update(pairs(chosen[-1]))
+
+    def pairs(answers: dict[str, Any]) -> set[Any]:
+        return set(itertools.combinations(answers.items(), 2))
+
+    for structure in combinations(*STRUCTURE):
+        choose([answers for answers in everything if structure.items() <= answers.items()])
+    while uncovered:
+        choose(everything)
+    return chosen
 
 
 ALWAYS = {
@@ -30,7 +50,10 @@ ALWAYS = {
     "README.md",
     "pyproject.toml",
     "src/myservice/py.typed",
-    *(f"src/myservice/{name}.py" for name in "__init__ health logs main models routes settings sink tasks".split()),
+    *(
+        f"src/myservice/{name}.py"
+        for name in "__init__ health logs main middleware models routes settings sink tasks".split()
+    ),
     *(
         f"tests/{name}.py"
         for name in "clients conftest test_health test_logs test_routes test_settings test_sink".split()
@@ -38,8 +61,9 @@ ALWAYS = {
 }
 FILES: dict[str, dict[Any, set[str]]] = {
     "engine": {
-        "background": {"src/myservice/runner.py", "tests/test_runner.py"},
+        "background": {"src/myservice/runner.py", "src/myservice/shutdown.py", "tests/test_runner.py"},
         "celery": {
+            "src/myservice/broker.py",
             "src/myservice/tracing.py",
             "src/myservice/transport.py",
             "src/myservice/worker.py",
@@ -49,6 +73,7 @@ FILES: dict[str, dict[Any, set[str]]] = {
         },
         "rq": {
             "src/myservice/scheduler.py",
+            "src/myservice/broker.py",
             "src/myservice/tracing.py",
             "src/myservice/worker.py",
             "tests/test_main.py",
@@ -66,7 +91,7 @@ FILES: dict[str, dict[Any, set[str]]] = {
 }
 # Words that stand in a project only where the choice that they belong to was made.
 WORDS: dict[str, dict[Any, str]] = {
-    "sink": {"file": r"log_dir|\blogs[/\"`]|\.txt", "stdout": r"stdout|standard output|json lines"},
+    "sink": {"file": r"records_dir|\brecords[/\"`]|\.txt", "stdout": r"(?<!sys\.)stdout|standard output"},
     "engine": {
         "background": r"BackgroundTasks",
         "celery": r"celery|kombu|flower",
@@ -94,13 +119,31 @@ def check_project(project: Path, answers: dict[str, Any]) -> None:
     assert ("redis" in everything.lower()) == (answers["engine"] != "background")
 
 
-@pytest.mark.parametrize("code", combinations(CODE), ids=lambda code: "-".join(code.values()))
-def test_every_combination(code: dict[str, Any], tmp_path: Path, subtests: pytest.Subtests) -> None:
-    for around in combinations(AROUND):
-        answers = code | around
+def check_projects(all_answers: list[dict[str, Any]], folder: Path, subtests: pytest.Subtests) -> None:
+    """Generate a project for each of `all_answers`, and check all of them."""
+    for answers in all_answers:
         with subtests.test(answers=answers):
-            check_project(generate(tmp_path / "-".join(map(str, around.values())), **answers), answers)
-    check_ruff(tmp_path)
+            check_project(generate(folder / "-".join(map(str, answers.values())), **answers), answers)
+    check_ruff(folder)
+
+
+def test_combinations(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    check_projects(covering_combinations(), tmp_path, subtests)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    "structure", combinations(*STRUCTURE), ids=lambda answers: "-".join(map(str, answers.values()))
+)
+def test_every_combination(structure: dict[str, Any], tmp_path: Path, subtests: pytest.Subtests) -> None:
+    check_projects([structure | details for details in combinations(*DETAILS)], tmp_path, subtests)
+
+
+@pytest.mark.parametrize("engine", PROMPTS["engine"])
+def test_web_side_never_imports_the_worker(bake: Bake, engine: str) -> None:
+    package = bake(engine=engine) / "src" / "myservice"
+    for module in ("main", "routes", "health", "middleware", "tasks"):
+        assert not re.search("import.*worker", (package / f"{module}.py").read_text(encoding="utf-8")), module
 
 
 @pytest.mark.parametrize("version", PROMPTS["python_version"])
@@ -131,7 +174,6 @@ def test_license(bake: Bake, license_: str) -> None:
 
 
 COMMON = {
-    "asgi-correlation-id",
     "email-validator",
     "fastapi",
     "fastapi-offline",
@@ -143,7 +185,7 @@ COMMON = {
 
 
 @pytest.mark.parametrize(
-    ("engine", "own"), [("background", {"stamina"}), ("celery", {"celery", "redis"}), ("rq", {"redis", "rq"})]
+    ("engine", "own"), [("background", {"anyio"}), ("celery", {"celery", "redis"}), ("rq", {"redis", "rq"})]
 )
 def test_dependencies(bake: Bake, engine: str, own: set[str]) -> None:
     project = tomllib.loads(texts(bake(engine=engine))["pyproject.toml"])
