@@ -1,5 +1,6 @@
-"""Generates projects from the template, and runs what they say."""
+"""Generates projects from the template, and runs commands in them."""
 
+import importlib.util
 import itertools
 import json
 import os
@@ -10,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any
 
 import pytest
@@ -24,8 +25,7 @@ PROMPTS: dict[str, Any] = {
     for prompt, default in json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8")).items()
     if not prompt.startswith("_")
 }
-# What a person's shell has: neither the environment that these tests themselves run in, nor settings of Python, such as
-# one that has each process compile all modules anew.
+# The environment of a user's shell: without the virtual environment of these tests, and without settings for Python.
 ENVIRONMENT = {
     name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV" and not name.startswith("PYTHON")
 }
@@ -35,27 +35,46 @@ pytest_plugins = ["serving"]
 Bake = Callable[..., Path]
 
 
+def run_cookiecutter(
+    folder: Path, template: Path = TEMPLATE, defaults: dict[str, Any] | None = None, **options: Any
+) -> Path:
+    """Generate a project in `folder`/projects, touching nothing outside `folder`, and return the project's path.
+
+    `defaults` are answers in the config file; `options` are those of `cookiecutter.main.cookiecutter`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "config.yaml"
+    config.write_text(
+        json.dumps(
+            {
+                "cookiecutters_dir": str(folder / "templates"),
+                "replay_dir": str(folder / "replay"),
+                "default_context": defaults or {},
+            }
+        ),
+        encoding="utf-8",
+    )
+    return Path(cookiecutter(str(template), output_dir=str(folder / "projects"), config_file=str(config), **options))
+
+
 def generate(folder: Path, template: Path = TEMPLATE, **answers: Any) -> Path:
-    """Generate a project below `folder`, touching nothing outside of it, and return the project's path.
+    """Generate a project with the given answers, and defaults for the others.
 
     Raises KeyError for a prompt that does not exist: Cookiecutter itself would ignore the answer.
     """
     for prompt in answers:
         PROMPTS[prompt]
-    folder.mkdir(parents=True, exist_ok=True)
-    config = folder / "config.yaml"
-    config.write_text(
-        json.dumps({"cookiecutters_dir": str(folder / "templates"), "replay_dir": str(folder / "replay")}),
-        encoding="utf-8",
-    )
-    project = cookiecutter(
-        str(template),
-        no_input=True,
-        extra_context=answers,
-        output_dir=str(folder / "projects"),
-        config_file=str(config),
-    )
-    return Path(project)
+    return run_cookiecutter(folder, template, no_input=True, extra_context=answers)
+
+
+def load(path: str) -> ModuleType:
+    """Import a Python file of the template as it is, before Cookiecutter renders it."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, TEMPLATE / path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def copy_template(folder: Path) -> Path:
@@ -67,7 +86,7 @@ def copy_template(folder: Path) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Cookiecutter and uv leave temporary files behind: here they go where pytest tidies up."""
+    """Cookiecutter and uv leave temporary files behind: put them where pytest deletes them."""
     folder = str(tmp_path_factory.mktemp("temporary"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", folder)
@@ -77,14 +96,18 @@ def _temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 @pytest.fixture(scope="session", autouse=True)
 def _templates_compiled_once() -> Iterator[None]:
-    """Thousands of projects are made of the same files, in Jinja environments of the same settings."""
+    """Compile each template once, because thousands of projects use the same files and compiling takes half the time.
+
+    The key includes whether there is a loader: without one, the template's extension makes a literal of an answer.
+    """
     compile_template = Environment.compile
-    compiled: dict[tuple[str | None, ...], CodeType] = {}
+    compiled: dict[tuple[bool | str | None, ...], CodeType] = {}
 
     def compile_once(environment: Environment, *source: str | None) -> CodeType:
-        if source not in compiled:
-            compiled[source] = compile_template(environment, *source)
-        return compiled[source]
+        key = (environment.loader is None, *source)
+        if key not in compiled:
+            compiled[key] = compile_template(environment, *source)
+        return compiled[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Environment, "compile", compile_once)
