@@ -40,7 +40,7 @@ def check_layout(name: str, text: str) -> None:
     assert not text.endswith("\n\n"), f"{name}: blank line at the end"
     if not name.startswith("LICENSE"):
         assert not text.startswith("\n"), f"{name}: blank line at the start"
-    blank = 2 if name.endswith(".py") else 1
+    blank = 2 if name.endswith((".py", ".md")) else 1  # Markdown shows Python
     if name != "LICENSE":
         assert "\n" * (blank + 2) not in text, f"{name}: more than {blank} blank lines"
 
