@@ -1,4 +1,4 @@
-"""Real servers under real load, and what they take for it."""
+"""Real servers under real load, and their CPU time and memory."""
 
 import json
 import os
@@ -28,9 +28,9 @@ from serving import free_port, wait_for  # noqa: E402
 
 @dataclass(frozen=True)
 class Load:
-    """What a server did under load: latencies in milliseconds, CPU time in microseconds a request.
+    """The figures of one load: latencies in milliseconds, CPU time in microseconds a request.
 
-    `rate` is requests that were answered, a second; `done` counts the time until their tasks were done, too.
+    `rate` is answered requests per second; `done` includes the time until their tasks were done.
     """
 
     requests: int

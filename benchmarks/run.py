@@ -1,7 +1,7 @@
-"""Measures what the README claims about speed: `uv run --group bench python benchmarks/run.py`.
+"""Measures the speed of generated services: `uv run --group bench python benchmarks/run.py`.
 
-Everything is measured in turn within each of several rounds, and only ratios within a round count: they hold where
-absolute figures do not. The median of the rounds' ratios is what is told.
+Each round measures everything in turn. Ratios within one round hold on any machine, unlike absolute figures, so the
+report shows the median of the rounds' ratios.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from typing import Any
 
 from load import HERE, Load, Server, empty, reader, seconds_of, seconds_to_first_answer, serve, tool
 from plot import plot
-from report import tables, write_to_readme
+from report import tables, write_to_page
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -43,7 +43,7 @@ COOKIECUTTER = (tool(Path(sys.prefix), "cookiecutter"), "--no-input", "--default
 
 @dataclass
 class Bench:
-    """The generated projects and their peers, and what has been measured of them."""
+    """The generated projects and their peers, and the figures measured so far."""
 
     folder: Path
     redis: Redis
@@ -82,12 +82,15 @@ class Bench:
         return load
 
     def in_process(self, sink: str) -> None:
-        """The service against an endpoint of its own that does nothing, and against the textbook."""
+        """Compare the service with a bare FastAPI endpoint that does nothing, and with the textbook."""
         output = empty(self.folder / "output") / "records"
         ours, textbook = self.environment(sink, "background"), "textbook" if sink == "file" else "textbook_stdout"
-        with reader(output) as pipe, serve(ours, "noop:app", output.parent, probe="/noop/", output=pipe) as server:
+        with serve(ours, "noop:app", output.parent, probe=LOG) as peer:
+            peer.load(LOG, seconds=1)
+            noop = self.load(f"{sink}: bare no-op", peer, LOG)
+        service = "myservice.main:app"
+        with reader(output) as pipe, serve(ours, service, output.parent, probe=LOG, output=pipe) as server:
             server.load(LOG, seconds=1)
-            noop = self.load(f"{sink}: no-op", server, "/noop/")
             log = self.load(f"{sink}: /log/", server, LOG)
             complex_task = self.load(f"{sink}: /complex-task/", server, "/complex-task/")
         output = empty(output.parent) / "records"
@@ -111,7 +114,7 @@ class Bench:
         self.add(f"{sink}: /complex-task/ rate / textbook", complex_task.rate / peer_complex_task.rate)
 
     def hand_over(self, engine: str) -> None:
-        """What a request that hands a task to Redis costs, against a tutorial's."""
+        """Compare a request that hands a task to Redis with a tutorial's."""
         variables = {"REDIS_URL": self.redis.url}
         folder = empty(self.folder / "output")
         loads = []
@@ -126,11 +129,11 @@ class Bench:
         self.add(f"{engine}: /log/ rate / tutorial", loads[0].rate / loads[1].rate)
 
     def work(self, engine: str) -> None:
-        """How fast a worker works, against one of the bare engine that has nothing to do."""
+        """Compare a worker with one of the bare engine that runs an empty task."""
         ours = {
-            "celery": "from myservice.worker import write_log as task; add = task.delay",
-            "rq": "from functools import partial; from myservice import tasks, worker; "
-            "add = partial(worker.enqueue, tasks.write_log)",
+            "celery": "from myservice.tasks import write_log; add = write_log.delay",
+            "rq": "from functools import partial; from myservice import broker, tasks; "
+            "add = partial(broker.enqueue, tasks.write_log)",
         }
         bare = {
             "celery": "from bare_celery import empty; add = empty.delay",
@@ -161,7 +164,7 @@ class Bench:
         self.add(f"{engine}: worker rate / bare engine", rates[0] / rates[1])
 
     def _seconds_to_empty(self, engine: str) -> float:
-        """How long a worker takes from its first task to its last."""
+        """The time that a worker takes from its first task to its last."""
         waiting = {"celery": "LLEN celery", "rq": "LLEN rq:queue:default"}[engine].split()
         begun = {"celery": "ZCARD unacked_index", "rq": "ZCARD rq:wip:default"}[engine].split()
         wait_for(lambda: self.redis.command(*waiting) != f":{TASKS[engine]}", "the first task")
@@ -172,7 +175,7 @@ class Bench:
         return time.perf_counter() - start
 
     def start(self) -> None:
-        """How long services take to start, against the smallest application."""
+        """Compare the start of services with that of the smallest application."""
         folder = empty(self.folder / "output")
         seconds = {}
         for name, environment, application in [
@@ -187,7 +190,7 @@ class Bench:
             self.add(f"{engine}: start / one route", seconds[engine] / seconds["one route"])
 
     def scaffold(self) -> None:
-        """How long Cookiecutter takes for this template, against a template of one file."""
+        """Compare rendering this template with rendering a template of one file."""
         seconds = {}
         for name, template in {"this template": TEMPLATE, "one file": HERE / "peers" / "one_file"}.items():
             seconds[name] = statistics.median(
@@ -197,7 +200,7 @@ class Bench:
         self.add("scaffolding / one file", seconds["this template"] / seconds["one file"])
 
     def growth(self) -> dict[str, list[dict[str, Any]]]:
-        """How cost grows with connections and processes."""
+        """Measure with more connections and processes."""
         rows: dict[str, list[dict[str, Any]]] = {}
         for name, environment, application in [
             ("this template", self.environment("file", "background"), "myservice.main:app"),
@@ -214,7 +217,7 @@ class Bench:
         return rows
 
     def endurance(self, sink: str, processes: int) -> dict[str, Any]:
-        """Count what many requests leave behind, and how memory grows meanwhile."""
+        """Count the lines and the growth of memory after many requests."""
         output = empty(self.folder / "output") / "records"
         parts = [(1, self.requests // 5), (10 * self.requests, self.requests - self.requests // 5)]
         answered: list[int] = []
@@ -235,7 +238,7 @@ class Bench:
                 answered.append(server.count("/log/", first=first, limit=limit))
                 memory.append(server.memory())
         if sink == "file":
-            lines = (output.parent / "logs" / "log.txt").read_text(encoding="utf-8").splitlines()
+            lines = (output.parent / "records" / "log.txt").read_text(encoding="utf-8").splitlines()
         else:
             records = output.read_text(encoding="utf-8").splitlines()
             lines = [json.loads(record)["line"] if record.endswith("}") else record for record in records]
@@ -254,18 +257,18 @@ class Bench:
         }
 
     def product(self) -> float:
-        """How long the template's tests take to render and check the full product."""
+        """The time that the template's tests take to render and check the full product."""
         command = [tool(Path(sys.prefix), "pytest"), "-q", "tests/test_variants.py", "-k", "every_combination"]
         return seconds_of(*command, folder=TEMPLATE)
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine that the figures were measured on."""
     return {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()}
 
 
 def measure(bench: Bench, rounds: int, only: str) -> dict[str, Any]:
-    """Measure what matches the expression `only`, and return the medians and what they come from."""
+    """Run the steps that match `only`, and return the medians and the figures behind them."""
     result: dict[str, Any] = {"machine": machine(), "ratios": {}}
 
     def keep(key: str, value: Any) -> None:
@@ -303,32 +306,32 @@ def measure(bench: Bench, rounds: int, only: str) -> dict[str, Any]:
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
-    parser = argparse.ArgumentParser(description="Measures what the README claims about speed.")
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (3)")
-    parser.add_argument("--seconds", type=int, default=4, help="how long each load lasts (4)")
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description="Measures the speed of generated services.")
+    parser.add_argument("--rounds", type=int, default=3, help="the number of rounds (3)")
+    parser.add_argument("--seconds", type=int, default=4, help="seconds of each load (4)")
     parser.add_argument(
-        "--requests", type=int, default=500_000, help="after how many requests lines are counted (500,000)"
+        "--requests", type=int, default=500_000, help="requests after which lines are counted (500,000)"
     )
     steps = "requests, worker, start, scaffold, growth, endurance, full product"
     parser.add_argument(
         "--only",
         default="",
         metavar="REGEX",
-        help=f"measure only the steps that match ({steps}), and replace no figures",
+        help=f"run only the steps that match ({steps}), and replace no figures",
     )
     return parser.parse_args()
 
 
 def main() -> int:
-    """Measure everything, print the table, and write result.json, the plot and the table of the README."""
+    """Measure everything, print the tables, and write result.json, the plot and docs/performance.md."""
     options = arguments()
     if not shutil.which("wrk"):
         sys.stderr.write("wrk is not on the PATH: install it from your system's packages (Debian: apt install wrk)\n")
         return 1
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        # As in the projects' `compose.yaml`.
+        # As in the `compose.yaml` of projects.
         redis = Redis(empty(folder / "redis"), fsync="everysec")
         stack.callback(redis.process.kill)
         result = measure(Bench(folder, redis, options.seconds, options.requests), options.rounds, options.only)
@@ -336,7 +339,7 @@ def main() -> int:
     if not options.only:
         (HERE / "result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         plot(result, HERE / "plot.svg")
-        write_to_readme(result, TEMPLATE / "README.md")
+        write_to_page(result, TEMPLATE / "docs" / "performance.md")
     return 0
 
 

@@ -1,42 +1,36 @@
-"""Keeps the variants that were chosen, and says what to do next.
+"""Keeps the chosen variants, and prints the next steps.
 
-Cookiecutter renders this file and runs it in the generated project. Only the standard library is there for certain.
+Cookiecutter renders this file and runs it in the generated project. Only the standard library is available.
 """
 
 import json
 import os
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
-# Answers arrive as JSON in a raw string: valid Python also before rendering, and nothing in them is ever executed.
-ANSWERS = r"""
-{{ cookiecutter | jsonify }}
+# JSON in a raw string: valid Python before rendering too, and no answer is ever executed.
+CHOSEN = r"""
+{{ cookiecutter | chosen_variants | jsonify }}
 """
 
-# The prompts whose answers name variants: a choice by its value, a yes-or-no by its own name.
-CHOICES = ("license", "sink", "engine", "ci")
-SWITCHES = ("container",)
-
-NEXT = """
-{slug} is ready{besides}. Start it, test it, and send it a first request:
+NEXT_STEPS = """
+{slug} is ready. Start it, test it, and send it a request:
 
     uv run --directory {folder} fastapi dev
     uv run --directory {folder} pytest
     curl -X POST 'http://127.0.0.1:8000/log/?message=hello'
 """
-WORKERS = ", and needs a Redis and a worker, which its README.md says how to start"
-
-
-def chosen_variants(answers: dict[str, str | bool]) -> set[str]:
-    """The names that chosen variants carry in their file names."""
-    return {str(answers[prompt]) for prompt in CHOICES} | {prompt for prompt in SWITCHES if answers[prompt]}
+REDIS = """
+It needs Redis and a worker. Its README.md shows how to start them.
+"""
 
 
 def split_variant(name: str) -> tuple[str, str] | None:
-    """Split a variant's file name `<stem>.<choices>.<suffix>` into its choices and the name that the project gives it.
+    """Split a file name `<stem>.<choices>.<suffix>` into its choices and the name without them.
 
-    The suffix `bare` stands for none. A leading dot belongs to the stem. Returns None for the name of any other file.
+    A leading dot belongs to the stem. The suffix `bare` stands for no suffix. Returns None if no choices are named.
     """
     stem, _, rest = name[1:].partition(".")
     choices, _, suffix = rest.rpartition(".")
@@ -47,13 +41,14 @@ def split_variant(name: str) -> tuple[str, str] | None:
 
 
 def is_chosen(choices: str, chosen: set[str]) -> bool:
-    """Whether a file of these choices belongs to the project: `a+b` to either, `a.b` to both together."""
+    """Return whether `chosen` has these choices: `a+b` means either, `a.b` means both."""
+    # The whole name first: a choice such as Apache-2.0 has a dot of its own.
     return choices in chosen or all(chosen.intersection(either.split("+")) for either in choices.split("."))
 
 
 def pick_variants(project: Path, chosen: set[str]) -> None:
-    """Give the chosen variants their plain names, remove the others, and the folders that are left empty."""
-    # The deepest paths come first, so that a folder is looked at after what it held.
+    """Rename the chosen variants, and delete the others and the folders that this leaves empty."""
+    # Reverse order visits what is in a folder before the folder itself.
     for path in sorted(project.rglob("*"), reverse=True):
         if path.is_dir():
             if not any(path.iterdir()):
@@ -66,23 +61,30 @@ def pick_variants(project: Path, chosen: set[str]) -> None:
                 path.unlink()
 
 
-def path_to_type(project: Path) -> str:
-    """The path to the project from where the command was typed, as far as the shell tells."""
+def needs_redis(project: Path) -> bool:
+    """Return whether the project depends on Redis."""
+    pyproject = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    return any(requirement.startswith("redis") for requirement in pyproject["project"]["dependencies"])
+
+
+def path_from_shell(project: Path) -> str:
+    """Return the path to `project` from the shell's folder, or its full path if that folder is not known."""
     try:
         return os.path.relpath(project, os.environ["PWD"])
     except (KeyError, ValueError):
-        # Unknown, or on another drive of Windows.
+        # PWD is not set, or is on another drive of Windows.
         return str(project)
 
 
 def main() -> int:
-    """Finish the project in the current folder; returns 0."""
-    answers = json.loads(ANSWERS)
-    # A path that the terminal cannot show is no reason to fail.
+    """Finish the project in the current folder, and return the exit status."""
+    project = Path.cwd()
+    pick_variants(project, set(json.loads(CHOSEN)))
+    # A terminal that cannot show the path must not fail the hook.
     sys.stdout.reconfigure(errors="backslashreplace")
-    pick_variants(Path.cwd(), chosen_variants(answers))
-    besides = "" if answers["engine"] == "background" else WORKERS
-    print(NEXT.format(slug=answers["project_slug"], folder=shlex.quote(path_to_type(Path.cwd())), besides=besides))
+    print(NEXT_STEPS.format(slug=project.name, folder=shlex.quote(path_from_shell(project))))
+    if needs_redis(project):
+        print(REDIS)
     return 0
 
 

@@ -1,7 +1,7 @@
 """Makes pictures of a terminal for the README: `uv run --group pictures python pictures/make.py`.
 
-They show what was really said: a project is generated in a pseudo-terminal, its server runs, and curl asks it. Only
-what differs from run to run is replaced, so that the same output gives the same pictures.
+The output is real: a pseudo-terminal generates a project, its server runs, and curl sends it requests. Text that
+differs from run to run is replaced, so that the same output gives the same pictures.
 """
 
 import io
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 HERE = Path(__file__).parent
-# The tests know what a person's shell has, and how to find a free port.
+# For a clean environment and a free port.
 sys.path.append(str(HERE.parent / "tests"))
 
 from conftest import ENVIRONMENT, PROMPTS, TEMPLATE  # noqa: E402
@@ -27,14 +27,14 @@ from serving import free_port, wait_for  # noqa: E402
 
 WIDTH = 110
 TERMINAL = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": str(WIDTH), "LC_ALL": "C.UTF-8"}
-# What is typed at a prompt, besides Enter.
+# Answers typed at prompts; the others get Enter.
 ANSWERS = {"project_name": "Order Desk", "sink": "1", "engine": "1"}
 REQUESTS = (
     "curl -X POST 'http://127.0.0.1:8000/log/?message=hello'",
     "curl -X POST 'http://127.0.0.1:8000/complex-task/'",
     "curl -X POST 'http://127.0.0.1:8000/service-event/?event=started'",
 )
-# The files of records that these requests write to.
+# The record files that these requests write.
 WRITTEN = {"log", "task_log", "emails", "service_log"}
 # Rich's own format loads fonts from a server; these pictures need no network.
 FORMAT = """\
@@ -52,13 +52,13 @@ FORMAT = """\
 
 
 def prompt(command: str) -> str:
-    """A command as a terminal shows it once it is typed, in the colours that many a shell has."""
+    """Return a command as a shell shows it."""
     return f"\x1b[32m$\x1b[0m \x1b[1m{command}\x1b[0m\n"
 
 
 def spawn(*command: str, folder: Path, **environment: str) -> pexpect.spawn:
-    """Start a command in a pseudo-terminal as wide as the picture, so that it wraps and colours as for a reader."""
-    # The hook says where the project is, as seen from the folder that a shell names by PWD.
+    """Start a command in a pseudo-terminal as wide as the picture."""
+    # The hook prints a path relative to PWD.
     variables = ENVIRONMENT | TERMINAL | {"PWD": str(folder)} | environment
     program, *arguments = command
     size = (50, WIDTH)
@@ -66,7 +66,7 @@ def spawn(*command: str, folder: Path, **environment: str) -> pexpect.spawn:
 
 
 def rest(terminal: pexpect.spawn) -> str:
-    """What a command shows until it ends; raises RuntimeError if it fails, so that no picture shows a failure."""
+    """Return the output until the command ends; raises RuntimeError if it fails."""
     terminal.expect(pexpect.EOF)
     terminal.close()
     if terminal.exitstatus != 0:
@@ -75,7 +75,7 @@ def rest(terminal: pexpect.spawn) -> str:
 
 
 def generate(folder: Path) -> str:
-    """Generate a project below `folder`, touching nothing outside of it, and return what the terminal showed."""
+    """Generate a project in `folder`, and return the terminal's output."""
     config = folder / "config.yaml"
     kept = {"cookiecutters_dir": str(folder / "templates"), "replay_dir": str(folder / "replay")}
     config.write_text(json.dumps(kept), encoding="utf-8")
@@ -83,7 +83,7 @@ def generate(folder: Path) -> str:
     terminal = spawn(*command, folder=folder, COOKIECUTTER_CONFIG=str(config), TMPDIR=str(folder))
     shown = prompt("uvx cookiecutter .")
     for question in PROMPTS:
-        # A default in parentheses, perhaps the end of its colour, and the colon that waits for an answer.
+        # The default in parentheses, an optional end of its colour, and a colon.
         terminal.expect(r"\)\S*: ")
         shown += terminal.before + terminal.after
         terminal.sendline(ANSWERS.get(question, ""))
@@ -104,29 +104,29 @@ def serve(project: Path, port: int) -> Iterator[str]:
 
 
 def run(project: Path) -> str:
-    """Start the project's server, send it requests, and return what two terminals show."""
+    """Start the server, send it requests, and return the output of two terminals."""
     port = free_port()
 
     def shell(command: str) -> str:
-        """Run a command as a shell does and return it with its output, whose last line curl leaves open."""
+        """Run a command and return it with its output."""
         here = command.replace(":8000", f":{port}")
         return prompt(command) + rest(spawn("sh", "-c", here, folder=project)).rstrip() + "\n"
 
     def written() -> bool:
-        """Whether the tasks are done: requests are answered before."""
-        return {file.stem for file in (project / "logs").iterdir() if file.stat().st_size} == WRITTEN
+        """Return whether the tasks are done."""
+        return {file.stem for file in (project / "records").iterdir() if file.stat().st_size} == WRITTEN
 
-    # Beforehand, because what it says about packages depends on the machine.
+    # Its messages about packages depend on the machine, so it runs first.
     subprocess.run(["uv", "sync", "--quiet"], cwd=project, env=ENVIRONMENT, check=True)
     with serve(project, port) as shown:
         shown += "\n\x1b[2m# in a second terminal\x1b[0m\n" + "".join(map(shell, REQUESTS))
         wait_for(written, "the tasks")
-        shown += shell("tail logs/*.txt") + shell("curl http://127.0.0.1:8000/health/ready")
+        shown += shell("tail records/*.txt") + shell("curl http://127.0.0.1:8000/health/ready")
     return re.sub(rf"(?<=127\.0\.0\.1:){port}\b", "8000", shown)
 
 
 def draw(shown: str, name: str) -> None:
-    """Write what a terminal showed as a picture, with fixed values for what differs from run to run."""
+    """Write a picture of the output, with fixed values for times and process ids."""
     shown = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", "2026-01-05 09:30:00,000", shown)
     shown = re.sub(r"(?<=server process \[)\d+", "4321", shown)
     console = Console(record=True, width=WIDTH, file=io.StringIO())

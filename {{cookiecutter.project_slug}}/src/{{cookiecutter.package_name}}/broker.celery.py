@@ -7,12 +7,13 @@ from celery import Celery, Task, shared_task
 from celery.exceptions import Reject
 from celery.signals import before_task_publish
 from kombu.exceptions import OperationalError as BrokerError
+from kombu.transport import TRANSPORT_ALIASES
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from . import tracing, transport
+from . import tracing
 from .settings import settings
 
 # Tasks import `shared_task` from here: unlike `app.task`, it keeps their types, and it needs `app`.
@@ -47,9 +48,11 @@ class ReliableTask(Task[Any, Any]):
             raise Reject(str(error), requeue=True) from error
 
 
+# kombu looks a scheme up once, so this stands before the first connection.
+TRANSPORT_ALIASES["redis"] = TRANSPORT_ALIASES["rediss"] = f"{__package__}.transport:Transport"
+
 app = Celery(__package__, broker=str(settings.redis_url), task_cls=ReliableTask)
 app.set_default()  # for the threads that FastAPI runs endpoints in
-app.conf.broker_transport = transport.Transport
 app.conf.update(
     # Pickle would let anyone who can write to Redis run code.
     accept_content=["json"],
@@ -65,7 +68,7 @@ app.conf.update(
     worker_eta_task_limit=100,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
-    # kombu would encrypt without checking the certificate.
+    # By default, kombu trusts any certificate.
     broker_use_ssl=(
         {"ssl_cert_reqs": CERT_REQUIRED} if settings.redis_url.scheme == "rediss" else None
     ),

@@ -34,11 +34,12 @@ def reliable(
 
     def decorate(function: Callable[P, Any]) -> Callable[P, Awaitable[None]]:
         name = function.__name__
+        in_thread = not iscoroutinefunction(function)
 
         @wraps(function)
         async def task(*args: P.args, **kwargs: P.kwargs) -> None:
             run = partial(function, *args, **kwargs)
-            if not iscoroutinefunction(function):
+            if in_thread:
                 run = partial(to_thread.run_sync, run, limiter=THREADS)
             for attempt, delay in enumerate((*delays, None), start=1):
                 try:

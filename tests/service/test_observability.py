@@ -1,6 +1,7 @@
 """What operators see: log lines that name their request, and traces, under a real service."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -11,32 +12,33 @@ import pytest
 from conftest import Installed, variants
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from serving import Service, send, serve, wait_for
+from serving import START, Service, serve, wait_for
 
 
 def logged(service: Service) -> list[dict[str, Any]]:
-    """What all processes of a service have logged so far; fails if a line is no JSON object."""
+    """Return what all processes of a service have logged so far; fails if a line is not a JSON object."""
     lines = [line for process in service.processes for line in process.said().splitlines(keepends=True)]
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def test_log_lines_name_their_request(installed: Installed, tmp_path: Path) -> None:
-    with serve(installed, tmp_path) as service:
-        reply = send(f"http://127.0.0.1:{service.port}/complex-task/", headers={"X-Request-ID": "4711"})
-        other = service.post("/log/?message=hello")
-        service.expect("emails", "Email to user@example.com: Your task is complete!")
-        service.expect("log", "hello")
+def test_log_lines_name_their_request(service: Service) -> None:
+    reply = service.post("/complex-task/", {"X-Request-ID": "4711"})
+    other = service.post("/log/?message=hello")
+    service.expect("emails", "Email to user@example.com: Your task is complete!")
+    service.expect("log", "hello")
 
+    def of_request() -> list[str]:
+        return [record["message"] for record in logged(service) if record["request_id"] == "4711"]
+
+    if service.redis:
+        done = {"celery": "succeeded in", "rq": "Job OK"}[service.project.engine]
+        wait_for(lambda: len([message for message in of_request() if done in message]) == 2, "the ends of both tasks")
+    assert reply.headers["X-Request-ID"] == "4711"
+    assert [message for message in of_request() if "POST /complex-task/" in message]
     records = logged(service)
     assert all(record.keys() >= {"time", "level", "logger", "request_id", "message"} for record in records)
     assert "uvicorn.error" in {record["logger"] for record in records}
-    of_request = [record["message"] for record in records if record["request_id"] == "4711"]
-    assert reply.headers["X-Request-ID"] == "4711"
-    assert [message for message in of_request if "POST /complex-task/" in message]
     assert {record["request_id"] for record in records} >= {None, "4711", other.headers["X-Request-ID"]}
-    if installed.engine != "background":
-        worked = "succeeded in" if installed.engine == "celery" else "Job OK"
-        assert len([message for message in of_request if worked in message]) == 2
 
 
 @pytest.mark.parametrize("installed", variants(["file"], ["background"]), indirect=True)
@@ -59,22 +61,28 @@ def test_log_can_be_cut_down(
 
 
 @pytest.mark.parametrize("installed", variants(["file"]), indirect=True)
-def test_failures_name_their_request(installed: Installed, tmp_path: Path) -> None:
+def test_failure_shows_in_readiness_and_log(installed: Installed, tmp_path: Path) -> None:
     with serve(installed, tmp_path) as service:
+        # A worker that is still starting would refuse to start.
         service.post("/log/?message=before")
         service.expect("log", "before")
-        (service.log_dir / "log.txt").unlink()
-        (service.log_dir / "log.txt").mkdir()
+        shutil.rmtree(service.records_dir)
+        service.records_dir.touch()
+        reply = service.get("/health/ready")
+        assert (reply.status, reply.body) == (503, {"detail": "Records cannot be written"})
+        assert service.get("/health/live").status == 200
+
         request_id = service.post("/log/?message=hello").headers["X-Request-ID"]
-        wait_for(
-            lambda: [
-                record
-                for record in logged(service)
-                if record["request_id"] == request_id and "Is a directory" in json.dumps(record)
-            ],
-            "the failure to be logged",
-        )
-        (service.log_dir / "log.txt").rmdir()
+
+        def failures() -> list[dict[str, Any]]:
+            records = [record for record in logged(service) if record["request_id"] == request_id]
+            return [record for record in records if "Not a directory" in json.dumps(record)]
+
+        wait_for(failures, "the failure to be logged")
+        assert "write_log" in json.dumps(failures())
+
+        service.records_dir.unlink()
+        assert service.get("/health/ready").status == 200
         service.expect("log", "hello")
 
 
@@ -141,3 +149,30 @@ def test_request_and_its_tasks_are_one_trace(installed: Installed, tmp_path: Pat
     assert first.parent_span_id
     assert second.parent_span_id
     assert first.end_time_unix_nano <= second.start_time_unix_nano
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("installed", variants(["file"], ["celery", "rq"]), indirect=True)
+def test_no_password_in_logs(installed: Installed, tmp_path: Path) -> None:
+    with serve(installed, tmp_path, workers=0) as service:
+        assert service.redis
+        service.redis.command("CONFIG", "SET", "requirepass", "hunter2")
+        right, wrong = (
+            {"REDIS_URL": service.redis.url.replace("//", f"//:{password}@")} for password in ("hunter2", "hunter2x")
+        )
+        stranger = service.start("python", "-c", START, **wrong)
+        assert stranger.wait() == 0
+        assert "Redis cannot be reached" in stranger.said()
+        lost = service.start_worker(**wrong)
+        wait_for(lambda: "password" in lost.said(), "the worker to be refused")
+        lost.kill()
+        worker = service.start_worker(**right)
+        service.start_schedule(**right, HEARTBEAT_INTERVAL="1")
+        wait_for(lambda: service.records("service_log"), "a heartbeat")
+        refused = service.start("python", "-c", START, REDIS_URL="http://:hunter2@localhost")
+        assert refused.wait() != 0
+
+        assert "REDIS_URL" in refused.said()
+        assert worker.said()
+        for process in service.processes:
+            assert "hunter2" not in process.said() + "".join(process.output)

@@ -1,16 +1,14 @@
-"""The service while Redis does not answer."""
+"""The service while Redis cannot be reached."""
 
 import pytest
-from clients import break_broker
 from fastapi.testclient import TestClient
 
 from {{ cookiecutter.package_name }}.main import app
 
+pytestmark = pytest.mark.usefixtures("redis_down")
 
-def test_service_starts_and_is_not_ready(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    break_broker(monkeypatch)
+
+def test_service_starts_and_is_not_ready(caplog: pytest.LogCaptureFixture) -> None:
     with TestClient(app) as client:
         assert client.get("/health/live").status_code == 200
         response = client.get("/health/ready")
@@ -29,12 +27,9 @@ def test_service_starts_and_is_not_ready(
         "/service-event/?event=started",
     ],
 )
-def test_work_that_cannot_be_handed_over_is_refused(
-    path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    break_broker(monkeypatch)
+def test_request_is_refused_if_its_tasks_cannot_be_scheduled(path: str) -> None:
     response = TestClient(app).post(path)
 
     assert response.status_code == 503
-    assert response.json() == {"detail": "The work could not be handed over; try again later"}
+    assert response.json() == {"detail": "The work could not be scheduled; try again later"}
     assert int(response.headers["Retry-After"]) > 0

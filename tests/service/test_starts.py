@@ -1,0 +1,73 @@
+"""How a service starts, follows its settings, runs in several processes, and stops."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from conftest import Installed, few_variants, few_variants_first, variants
+from serving import SERVER, refused_start, serve, wait_for
+
+each_engine = pytest.mark.parametrize("installed", few_variants(), indirect=True)
+in_process = pytest.mark.parametrize("installed", variants(engines=["background"]), indirect=True)
+
+
+@each_engine
+def test_settings_are_followed(installed: Installed, tmp_path: Path) -> None:
+    with serve(installed, tmp_path, SERVICE_NAME="Ünï 🚀", OPERATOR_EMAIL="ops@example.com") as service:
+        service.post("/service-event/?event=x")
+        service.post("/complex-task/")
+
+        service.expect("service_log", "[Ünï 🚀] x")
+        service.expect("emails", "Email to ops@example.com: Your task is complete!")
+
+
+@each_engine
+@pytest.mark.parametrize(("variable", "value"), [("OPERATOR_EMAIL", "nobody"), ("SERVICE_NAME", "x" * 81)])
+def test_bad_setting_stops_the_start(installed: Installed, tmp_path: Path, variable: str, value: str) -> None:
+    status, said = refused_start(installed, tmp_path, *SERVER, "--port=0", **{variable: value})
+
+    assert status != 0
+    assert said.startswith(f"Cannot start: {variable}: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("installed", variants(["file"], ["background"]), indirect=True)
+def test_bad_setting_stops_several_processes(installed: Installed, tmp_path: Path) -> None:
+    _, said = refused_start(installed, tmp_path, *SERVER, "--port=0", "--workers=2", OPERATOR_EMAIL="nobody")
+
+    assert "Cannot start: OPERATOR_EMAIL: " in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("installed", variants(["file"]), indirect=True)
+def test_unwritable_records_dir_stops_the_start(installed: Installed, tmp_path: Path) -> None:
+    (tmp_path / "occupied").touch()
+    status, said = refused_start(
+        installed, tmp_path, *SERVER, "--port=0", RECORDS_DIR=str(tmp_path / "occupied" / "records")
+    )
+
+    assert status != 0
+    assert said.startswith("Cannot start: Records cannot be written: RECORDS_DIR: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("installed", few_variants_first(), indirect=True)
+def test_lines_of_many_processes_neither_tear_nor_merge(installed: Installed, tmp_path: Path) -> None:
+    messages = [f"{number}-{'🚀' * 900}" for number in range(100)]
+    with serve(installed, tmp_path, "--workers=2", workers=2) as service:
+        with ThreadPoolExecutor(max_workers=16) as pool:
+            statuses = list(pool.map(lambda text: service.post(f"/log/?message={quote(text)}").status, messages))
+
+        assert statuses == [200] * len(messages)
+        wait_for(lambda: len(service.records("log")) >= len(messages), "every line")
+        assert sorted(service.records("log")) == sorted(messages)
+
+
+@in_process
+def test_terminated_server_finishes_what_it_accepted(installed: Installed, tmp_path: Path) -> None:
+    with serve(installed, tmp_path) as service:
+        for number in range(50):
+            service.post(f"/log/?message={number}")
+
+    assert service.records("log") == [str(number) for number in range(50)]
