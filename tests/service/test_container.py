@@ -102,7 +102,9 @@ class Image:
         if base not in self.stages:
             assert re.fullmatch(r"python:3\.\d+-slim", base)
             local = self.root / "usr" / "local"
-            subprocess.run([sys.executable, "-m", "venv", local], check=True)
+            # As the base image has it: a Python with pip.
+            create = ["uv", "venv", "--quiet", "--seed", "--python", sys.executable, local]
+            subprocess.run(create, env=ENVIRONMENT, check=True)
             self.stages[base] = Stage(self.root, {"PATH": f"{local}/bin:/usr/bin:/bin", "HOME": f"{self.root}/root"})
             self.root.rename(self.aside / base)
         shutil.copytree(self.aside / base, self.root, symlinks=True)

@@ -23,12 +23,14 @@ def test_settings_are_followed(installed: Installed, tmp_path: Path) -> None:
 
 
 @each_engine
-@pytest.mark.parametrize(("variable", "value"), [("OPERATOR_EMAIL", "nobody"), ("SERVICE_NAME", "x" * 81)])
-def test_bad_setting_stops_the_start(installed: Installed, tmp_path: Path, variable: str, value: str) -> None:
-    status, said = refused_start(installed, tmp_path, *SERVER, "--port=0", **{variable: value})
+def test_bad_settings_stop_the_start(installed: Installed, tmp_path: Path) -> None:
+    status, said = refused_start(
+        installed, tmp_path, *SERVER, "--port=0", OPERATOR_EMAIL="nobody", SERVICE_NAME="x" * 81
+    )
 
     assert status != 0
-    assert said.startswith(f"Cannot start: {variable}: ")
+    assert said.startswith("Cannot start: SERVICE_NAME: ")
+    assert "; OPERATOR_EMAIL: " in said
     assert said.count("\n") == 1
 
 
@@ -55,7 +57,8 @@ def test_unwritable_records_dir_stops_the_start(installed: Installed, tmp_path: 
 @pytest.mark.parametrize("installed", few_variants_first(), indirect=True)
 def test_lines_of_many_processes_neither_tear_nor_merge(installed: Installed, tmp_path: Path) -> None:
     messages = [f"{number}-{'🚀' * 900}" for number in range(100)]
-    with serve(installed, tmp_path, "--workers=2", workers=2) as service:
+    options = ["--workers=2"] if installed.engine == "background" else []
+    with serve(installed, tmp_path, *options, workers=2) as service:
         with ThreadPoolExecutor(max_workers=16) as pool:
             statuses = list(pool.map(lambda text: service.post(f"/log/?message={quote(text)}").status, messages))
 

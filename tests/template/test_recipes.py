@@ -165,6 +165,7 @@ def test_each_recipe_has_its_test() -> None:
     assert list(RECIPES) == list(TESTS)
 
 
+@pytest.mark.xdist_group("mypy")
 @pytest.mark.parametrize("engine", PROMPTS["engine"])
 def test_recipes_work(install: Install, tmp_path: Path, engine: str) -> None:
     project = generate(tmp_path, engine=engine)
