@@ -193,11 +193,11 @@ def test_server_stops_while_a_task_is_retried() -> None:
             text=True,
         )
         try:
-            post(f"http://127.0.0.1:{listener.getsockname()[1]}/log/?message=hello")
+            post(f"http://127.0.0.1:{listener.getsockname()[1]}/log/?message=hello", timeout=30)
             assert server.stderr
             assert any("Task write_log failed" in line for line in server.stderr)
             server.terminate()
-            _, log = server.communicate(timeout=5)  # all retries take a minute
+            _, log = server.communicate(timeout=20)  # all retries take a minute
         finally:
             server.kill()
 

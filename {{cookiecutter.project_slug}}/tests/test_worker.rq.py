@@ -13,7 +13,15 @@ from rq import Queue, Retry, Worker
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
-from {{ cookiecutter.package_name }} import broker, logs, scheduler, sink, tasks, tracing, worker
+from {{ cookiecutter.package_name }} import (
+    broker,
+    logs,
+    scheduler,
+    sink,
+    tasks,
+    tracing,
+    worker,
+)
 
 Records = Callable[[str], list[str]]
 Work = Callable[[], None]
