@@ -56,7 +56,7 @@ def test_chunks_of_a_body_add_up() -> None:
 
     async def post(*sizes: int) -> Response:
         async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
-            return await client.post("/", content=chunks(*sizes))
+            return await asyncio.wait_for(client.post("/", content=chunks(*sizes)), timeout=5)
 
     assert asyncio.run(post(32_768, 32_768)).json() == "x" * 65_536
     assert asyncio.run(post(32_768, 32_769)).status_code == 413

@@ -140,35 +140,37 @@ def test_stop_ends_the_wait_for_a_retry(
     assert caplog.messages[-1] == "Task task is given up: the server stops"
 
 
-def test_task_that_is_cancelled_is_named(
-    portal: BlockingPortal, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_task_that_is_cancelled_is_named(caplog: pytest.LogCaptureFixture) -> None:
     @runner.reliable()
     async def task() -> None:
         await asyncio.sleep(60)
 
-    running = portal.start_task_soon(task)
-    portal.call(anyio.wait_all_tasks_blocked)
-    running.cancel()
-    portal.call(anyio.wait_all_tasks_blocked)
+    async def cancel() -> None:
+        running = asyncio.ensure_future(task())
+        await anyio.wait_all_tasks_blocked()
+        running.cancel()
+        await running
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(cancel())
 
     assert caplog.messages == ["Task task is lost: the server stopped"]
 
 
-def test_signals_reach_tasks_and_the_server() -> None:
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signal_reaches_tasks_and_the_server(number: signal.Signals) -> None:
     server_handler = Mock()
-    handlers = {number: signal.signal(number, server_handler) for number in SIGNALS}
+    handlers = {each: signal.signal(each, server_handler) for each in SIGNALS}
 
     async def stop() -> bool:
         shutdown.watch()
-        for number in SIGNALS:
-            signal.raise_signal(number)
+        signal.raise_signal(number)
         return await shutdown.requested_within(5)
 
     assert asyncio.run(stop())
-    assert server_handler.call_count == 2
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    server_handler.assert_called_once()
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
 
 
 SERVER = f"""
