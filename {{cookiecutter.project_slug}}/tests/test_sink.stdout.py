@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,8 +44,9 @@ class Pipe(NamedTuple):
 
     def lines(self) -> list[str]:
         """Read records until nobody can write any more."""
-        with os.fdopen(self.reader, encoding="utf-8", closefd=False) as records:
-            return [json.loads(record.lstrip("x"))["line"] for record in records]
+        with os.fdopen(self.reader, encoding="utf-8", closefd=False) as file:
+            records = file.read().lstrip("x").splitlines()
+        return [json.loads(record)["line"] for record in records]
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_threads_do_not_tear_lines(pipe: Pipe, blocking: bool) -> None:
 
     with ThreadPoolExecutor(max_workers=9) as pool:
         lines = pool.submit(pipe.lines)
-        list(pool.map(lambda text: write("log", text), texts))
+        wait([pool.submit(write, "log", text) for text in texts])
         os.close(pipe.writer)
 
     assert sorted(lines.result()) == sorted(texts)

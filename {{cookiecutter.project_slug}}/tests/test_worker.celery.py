@@ -107,6 +107,7 @@ def test_failing_task_is_retried_and_kept_with_its_chain(
     with run_worker():
         routes.complex_task()
         wait_for(lambda: redis.llen("failed"))
+    assert write.call_count == 4
     with run_worker("failed"):
         wait_for(lambda: redis.llen("celery"))
     with run_worker():

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable
-from unittest.mock import Mock
+from unittest.mock import Mock, call
 
 import pytest
 from fastapi.testclient import TestClient
@@ -68,7 +68,8 @@ def test_second_task_waits_for_the_retries_of_the_first(
     full_disk.side_effect = [OSError(), None, None]
     client.post("/complex-task/")
 
-    assert [call.args[0] for call in full_disk.call_args_list] == ["task_log", "task_log", "emails"]
+    channels = [attempt.args[0] for attempt in full_disk.call_args_list]
+    assert channels == ["task_log", "task_log", "emails"]
     assert mark_failed.call_count == 1
 
 
@@ -99,7 +100,7 @@ def test_failed_tasks_are_queued_again_and_cancelled_ones_are_not(
     assert capsys.readouterr().out == "1 failed jobs are queued again\n" * 2
     assert broker.queue.failed_job_registry.get_job_ids() == []
     assert broker.queue.canceled_job_registry.get_job_ids() == [cancelled_id]
-    assert [call.args[0] for call in full_disk.call_args_list] == ["task_log"] * 6
+    assert [attempt.args[0] for attempt in full_disk.call_args_list] == ["task_log"] * 6
 
 
 @pytest.mark.usefixtures("mark_failed")
@@ -127,8 +128,11 @@ def test_worker_runs_and_logs_the_tasks_in_the_queue(
         assert with_scheduler  # retries wait in the scheduler
         Worker.work(self, burst=True)
 
+    called = Mock()
+    monkeypatch.setattr(logs, "configure", called.logs)
+    monkeypatch.setattr(tracing, "configure", called.tracing)
+    monkeypatch.setattr(tracing, "flush", called.flush)
     monkeypatch.setattr(worker.TracingWorker, "work", work_in_burst)
-    monkeypatch.setattr(logs, "configure", Mock())
     monkeypatch.setattr(Redis, "from_url", lambda _url: broker.queue.connection)
     broker.enqueue(tasks.write_log, "hello")
     failing = broker.queue.enqueue(tasks.log_service_event, {}, "x")
@@ -139,6 +143,7 @@ def test_worker_runs_and_logs_the_tasks_in_the_queue(
     assert dependent.get_status() == JobStatus.CANCELED
     assert "Successfully completed write_log job" in caplog.text
     assert "registries" not in caplog.text
+    assert called.mock_calls == [call.logs(), call.tracing(), *[call.flush()] * 3]
 
 
 def test_worker_is_refused_where_records_cannot_be_written(
