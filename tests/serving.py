@@ -222,10 +222,12 @@ class Redis:
             return False
 
     def command(self, *words: str) -> str:
-        """Send a command, and return the first line of the answer."""
+        """Send a command, and return the answer: a text, or else the first line as Redis writes it."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             connection.sendall((" ".join(words) + "\r\n").encode())
-            return connection.makefile().readline().strip()
+            answer = connection.makefile(encoding="latin-1", newline="\r\n")
+            line = answer.readline().strip()
+            return answer.read(int(line[1:])) if line.startswith("$") else line
 
 
 @dataclass

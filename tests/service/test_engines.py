@@ -1,9 +1,12 @@
 """Celery and RQ with real workers and a real Redis."""
 
+import json
 import re
+from base64 import b64decode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from zlib import decompress
 
 import pytest
 from conftest import Installed, variants
@@ -32,6 +35,8 @@ def test_worker_logs_start_and_end_of_each_task(service: Service) -> None:
 
     task = re.findall(start, worker.said())[-1]
     wait_for(lambda: re.search(end.format(task), worker.said()), "the end in the log")
+    # Our own transport is not in the way.
+    assert service.project.engine == "rq" or "Connected to redis://" in worker.said()
 
 
 @to_files
@@ -58,6 +63,23 @@ def test_schedule_fires(without_worker: Service) -> None:
 
     assert set(without_worker.records("service_log")) == {"[MyService] heartbeat"}
     schedule.stop()
+
+
+@to_files
+def test_tasks_travel_as_json(without_worker: Service) -> None:
+    """Whoever can write to Redis could have a worker run code that is pickled."""
+    assert without_worker.redis
+    command = without_worker.redis.command
+    without_worker.post("/service-event/?event=hello")
+
+    if without_worker.project.engine == "celery":
+        message = json.loads(command("LINDEX", "celery", "0"))
+        assert message["content-type"] == "application/json"
+        arguments = json.loads(b64decode(message["body"]))[0]
+    else:
+        job = command("LINDEX", "rq:queue:default", "0")
+        arguments = json.loads(decompress(command("HGET", f"rq:job:{job}", "data").encode("latin-1")))[2]
+    assert arguments == [{"service_name": "MyService"}, "hello"]
 
 
 @to_files

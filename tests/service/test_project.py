@@ -79,12 +79,36 @@ def test_wrong_arguments_of_a_task_are_type_errors(install: Install, tmp_path: P
 @each_engine
 def test_first_commit_passes_its_hooks(install: Install, tmp_path: Path, engine: str) -> None:
     project = install("file", engine).copy(tmp_path / "project")
-    for command in (["git", "init", "--quiet"], ["git", "add", "--all"]):
-        subprocess.run(command, cwd=project.path, env=ENVIRONMENT, check=True)
-    said = project.run("pre-commit", "run", "--all-files", PRE_COMMIT_HOME=str(tmp_path / "pre-commit"))
+    home = {"HOME": str(tmp_path), "PRE_COMMIT_HOME": str(tmp_path / "pre-commit")}
 
-    assert said.count("Passed") == 5
-    subprocess.run(["git", "diff", "--exit-code"], cwd=project.path, env=ENVIRONMENT, check=True)
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=Ada", "-c", "user.email=ada@example.com", *arguments]
+        environment = ENVIRONMENT | project.variables | home
+        return subprocess.run(
+            command,
+            cwd=project.path,
+            env=environment,
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        ).stdout
+
+    git("init", "--quiet")
+    project.run("pre-commit", "install", **home)
+    git("add", "--all")
+    assert git("commit", "--message=Begin").count("Passed") == 5
+    assert git("status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("sink", PROMPTS["sink"])
+def test_fix_corrects_style_and_format(install: Install, tmp_path: Path, sink: str) -> None:
+    project = install(sink, "background").copy(tmp_path / "project")
+    file = project.path / "src" / "myservice" / "more.py"
+    file.write_text("import sys\nimport os\nprint( os.sep,sys.path )\n")
+    project.run("poe", "fix")
+
+    assert file.read_text() == "import os\nimport sys\n\nprint(os.sep, sys.path)\n"
 
 
 @each_engine

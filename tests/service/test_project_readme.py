@@ -5,11 +5,14 @@ import re
 import sys
 from contextlib import closing
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from conftest import Bake, few_variants_first
 from serving import wait_for
 from shell import SERVERS, Shell, commands
+
+MONITOR_PAGES = {"background": [], "celery": ["/", "/tasks", "/broker"], "rq": ["/"]}
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the README is written for a POSIX shell")
 
@@ -37,6 +40,8 @@ def test_commands_and_examples(bake: Bake, tmp_path: Path, variant: tuple[str, s
             # There may be no container engine here, and tests/service/test_project.py runs the tests and checks.
             elif command not in ("docker compose up --build", "uv run pytest", "uv run poe lint"):
                 shell.run(command)
+        for page in MONITOR_PAGES[engine]:
+            assert urlopen(f"http://127.0.0.1:{shell.monitor}{page}").status == 200
 
         examples = readme.partition("\n## Examples\n")[2].partition("\n## ")[0]
         rows = [
