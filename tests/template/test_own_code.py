@@ -1,5 +1,6 @@
 """Own code, written as the generated README says, survives a change of the engine."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -15,13 +16,10 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the README is w
 ENGINES = PROMPTS["engine"]
 MODULE, TEST = "src/myservice/sums.py", "tests/test_sums.py"
 MAIN, WORKER = "src/myservice/main.py", "src/myservice/worker.py"
-# The default run leaves each engine once, and reaches each once.
+# Of all changes, the one that deletes most files runs by default.
 CHANGES = [
-    *zip(ENGINES, ENGINES[1:] + ENGINES[:1], strict=True),
-    *(
-        pytest.param(old, new, marks=pytest.mark.exhaustive)
-        for old, new in zip(ENGINES, ENGINES[2:] + ENGINES[:2], strict=True)
-    ),
+    pytest.param(old, new, marks=[] if (old, new) == ("celery", "background") else pytest.mark.faults)
+    for old, new in itertools.permutations(ENGINES, 2)
 ]
 
 
