@@ -1,6 +1,5 @@
-"""Real servers, workers and Redis, real requests."""
+"""Real servers, workers and Redis, and requests to them."""
 
-import asyncio
 import importlib.util
 import itertools
 import json
@@ -16,8 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
@@ -29,7 +27,7 @@ from conftest import ENVIRONMENT, Installed
 
 
 def _own_ports() -> Iterator[int]:
-    """Ports that neither the processes of tests beside this one take, nor connections that leave the machine."""
+    """Return ports that neither other processes of the tests use, nor the system for connections."""
     first = 20_000 + 400 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     start = random.randrange(400)  # noqa: S311
     return itertools.cycle([*range(first + start, first + 400), *range(first, first + start)])
@@ -39,7 +37,7 @@ PORTS = _own_ports()
 SERVER = ("uvicorn", "myservice.main:app")
 WORKER = {"celery": ("celery", "-A", "myservice.worker", "worker"), "rq": ("python", "-m", "myservice.worker")}
 SCHEDULE = {"celery": ("celery", "-A", "myservice.worker", "beat"), "rq": ("python", "-m", "myservice.scheduler")}
-# Commands of Redis that count the tasks that wait and those that workers have taken.
+# Redis commands that count queued tasks and those that workers have taken.
 UNFINISHED = [
     ("LLEN", "celery"),
     ("HLEN", "unacked"),
@@ -51,25 +49,25 @@ CHANNELS = ("log", "emails", "task_log", "service_log")
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on, and that nobody else is given for a while."""
+    """Return a port on which nothing listens, and that is not returned again for a while."""
     while True:
         port = next(PORTS)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 60) -> None:
-    """Return once `condition` holds; raises TimeoutError, with `what` was waited for, if it never does."""
+def wait_for(condition: Callable[[], object], name: str, seconds: float = 60) -> None:
+    """Return once `condition` holds; raises TimeoutError, which says the condition's `name`, if it never does."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds} s for {what}")
+            raise TimeoutError(f"waited {seconds} s for {name}")
         time.sleep(0.02)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer whose body is JSON, and how many seconds it took."""
+    """A response with a JSON body, and how many seconds it took."""
 
     status: int
     headers: Message
@@ -83,7 +81,7 @@ def send(
     headers: Mapping[str, str] | None = None,
     body: bytes | Iterable[bytes] | None = None,
 ) -> Reply:
-    """Send a request and return the answer, whatever its status. A body that is no `bytes` is sent in chunks."""
+    """Send a request and return the response, whatever its status. A body other than `bytes` is sent in chunks."""
     request = urllib.request.Request(url, body, dict(headers or {}), method=method)  # noqa: S310
     start = time.monotonic()
     try:
@@ -95,7 +93,7 @@ def send(
 
 
 def answers(url: str) -> bool:
-    """Whether a server answers there."""
+    """Return whether a server answers 200."""
     try:
         return send(url, "GET").status == 200
     except OSError:
@@ -113,7 +111,7 @@ class Process:
         errors: Path,
         stdout: int = subprocess.PIPE,
     ) -> None:
-        """Start `command` in `folder`, in a process group of its own; only from a pipe, output is read."""
+        """Start `command` in `folder`, in a process group of its own. Output is read only from a pipe."""
         self.errors = errors
         self.output: list[str] = []
         with errors.open("w", encoding="utf-8") as stderr:
@@ -136,7 +134,7 @@ class Process:
                 self.output.extend(lines)
 
     def said(self) -> str:
-        """What it has written to standard error."""
+        """Return the text that the process has written to standard error."""
         return self.errors.read_text(encoding="utf-8")
 
     def runs(self) -> bool:
@@ -170,7 +168,7 @@ class Process:
         return status
 
     def stop(self) -> int:
-        """Ask it to end, and return its exit status."""
+        """Send SIGTERM, wait for the end, and return the exit status."""
         self.signal(signal.SIGTERM)
         return self.wait()
 
@@ -189,10 +187,10 @@ def redis_binary() -> str:
 
 
 class Redis:
-    """A Redis server on a port of its own, which keeps what it holds in `folder`."""
+    """A Redis server on a port of its own, which stores its data in `folder`."""
 
     def __init__(self, folder: Path, fsync: str = "always") -> None:
-        """Start the server; with `always`, what it has answered outlives a kill, with `everysec` it need not."""
+        """Start the server. With `always`, acknowledged data survives a kill; with `everysec`, it may not."""
         self.folder = folder
         self.fsync = fsync
         self.port = free_port()
@@ -203,7 +201,7 @@ class Redis:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start it, at the same port and with what it held."""
+        """Start the server, at the same port and with the same data."""
         command = [
             redis_binary(),
             *("--port", str(self.port)),
@@ -222,7 +220,7 @@ class Redis:
             return False
 
     def command(self, *words: str) -> str:
-        """Send a command, and return the answer: a text, or else the first line as Redis writes it."""
+        """Send a command, and return the reply: a text, or for other types the first line as Redis writes it."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
             connection.sendall((" ".join(words) + "\r\n").encode())
             answer = connection.makefile(encoding="latin-1", newline="\r\n")
@@ -232,7 +230,7 @@ class Redis:
 
 @dataclass
 class Service:
-    """A running service and what it has written."""
+    """A running service and its records."""
 
     project: Installed
     folder: Path
@@ -263,7 +261,7 @@ class Service:
         return send(f"{self.url}{path}", "GET", headers)
 
     def start(self, *command: str, stdout: int = subprocess.PIPE, **environment: str) -> Process:
-        """Start another process of the service, with the tools of its environment."""
+        """Start another process of the service with a program of its environment."""
         process = Process(
             [*self.launcher, self.project.tool(command[0]), *command[1:]],
             self.folder,
@@ -303,14 +301,14 @@ class Service:
     def _all_records(self, channel: str) -> list[str]:
         if self.project.sink == "file":
             file = self.records_dir / f"{channel}.txt"
-            # What follows the last newline is a line that is being written.
+            # A line without its newline is still being written.
             return [line.decode() for line in file.read_bytes().split(b"\n")[:-1]] if file.is_file() else []
         writers = self.processes if self.project.engine == "background" else self.processes[1:]
         parsed = [json.loads(line) for process in writers for line in list(process.output) if line.startswith("{")]
         return [record["line"] for record in parsed if record["channel"] == channel]
 
     def expect(self, channel: str, *lines: str, seconds: float = 60) -> None:
-        """Wait until exactly `lines` have reached a channel, in whatever order: there may be several workers."""
+        """Wait until exactly `lines` have reached a channel, in any order: there may be several workers."""
         wait_for(lambda: len(self.records(channel)) >= len(lines), f"{lines} in {channel}", seconds)
         assert sorted(self.records(channel)) == sorted(lines)
 
@@ -333,7 +331,7 @@ def serve(
 ) -> Iterator[Service]:
     """Run a project under uvicorn, with Redis and workers if its engine needs them, until the block ends.
 
-    `stdout` is where uvicorn's standard output goes, and `launcher` a command that starts other commands.
+    `stdout` is the standard output of uvicorn, and `launcher` a command that starts other commands.
     """
     port = free_port()
     with ExitStack() as stack:
@@ -365,62 +363,10 @@ def running(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture
 def service(running: Service) -> Iterator[Service]:
-    """The shared service, as if nothing had been written yet."""
+    """The shared service, without the records of earlier tests."""
     running.skip_records()
     yield running
     wait_for(running.is_idle, "the tasks of the test")
-
-
-def flood(port: int, paths: Iterable[str], statuses: dict[str, int], connections: int = 64) -> None:
-    """Send a POST request to each path, over many connections at once; adds the status of each that is answered.
-
-    A connection that fails is not opened again, and its last request remains without a status.
-    """
-    left = iter(paths)
-
-    async def send_next() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        with closing(writer):
-            for path in left:
-                writer.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-                length = re.search(r"content-length: (\d+)", head)
-                assert length, head
-                await reader.readexactly(int(length[1]))
-                statuses[path] = int(head.split()[1])
-
-    async def send_all() -> None:
-        ends = await asyncio.gather(*(send_next() for _ in range(connections)), return_exceptions=True)
-        for end in ends:
-            if end and not isinstance(end, (OSError, asyncio.IncompleteReadError)):
-                raise end
-
-    asyncio.run(send_all())
-
-
-def numbered(numbers: Iterable[int]) -> Iterator[str]:
-    """Return requests that write these numbers."""
-    return (f"/log/?message={number}" for number in numbers)
-
-
-def lines_of(statuses: dict[str, int]) -> list[str]:
-    """Return the lines of the requests that got 200."""
-    return sorted(path.partition("=")[2] for path, status in statuses.items() if status == 200)
-
-
-@contextmanager
-def flooded(service: Service) -> Iterator[dict[str, int]]:
-    """Send numbered requests until the block ends; yields the statuses of those that are answered."""
-    statuses: dict[str, int] = {}
-    ended = threading.Event()
-    numbers = itertools.takewhile(lambda _: not ended.is_set(), itertools.count())
-    with ThreadPoolExecutor() as pool:
-        load = pool.submit(flood, service.port, numbered(numbers), statuses)
-        try:
-            yield statuses
-        finally:
-            ended.set()
-        load.result()
 
 
 def container_options(project: Installed) -> list[str]:
@@ -434,7 +380,7 @@ def container_options(project: Installed) -> list[str]:
 def refused_start(
     project: Installed, folder: Path, *command: str, launcher: tuple[str, ...] = (), **settings: str
 ) -> tuple[int, str]:
-    """Run a command of a project that is expected to end; returns its exit status and its output."""
+    """Run a command of a project that refuses to start, and return its exit status and output."""
     result = subprocess.run(
         [*launcher, project.tool(command[0]), *command[1:]],
         cwd=folder,
@@ -481,7 +427,7 @@ sink.write = observed
 
 
 class Observed:
-    """What the workers of a service do that are started with `environment`."""
+    """The tasks of workers that are started with `environment`."""
 
     def __init__(self, service: Service, slow: float = 0) -> None:
         """Prepare `environment`. With it, the first task of all takes `slow` seconds."""
@@ -489,6 +435,6 @@ class Observed:
         self.environment = service.preload(OBSERVE) | {"MARKS": str(self.marks), "SLOW_FIRST_TASK": str(slow)}
 
     def begun(self) -> list[tuple[int, str, str]]:
-        """Return the process, the origin and the channel of each task that was begun, in order."""
+        """Return the process, the origin and the channel of each started task, in order."""
         lines = self.marks.read_text(encoding="utf-8").splitlines() if self.marks.exists() else []
         return [(int(pid), root, channel) for pid, root, channel in (line.split() for line in lines)]

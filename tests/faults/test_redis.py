@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import Installed, variants
-from serving import START, Observed, Process, Service, flood, lines_of, numbered, serve, wait_for
+from loads import flood, lines_of, numbered
+from serving import START, Observed, Process, Service, serve, wait_for
 
 pytestmark = [
     pytest.mark.faults,
@@ -253,7 +254,7 @@ def test_workers_killed_and_redis_restarted(fresh: Service) -> None:
     workers = [fresh.start_worker(**slow) for _ in range(2)]
 
     def keep_running() -> None:
-        """Start anew what has ended, as compose does."""
+        """Restart the workers that have ended, as compose does."""
         workers[:] = [worker if worker.runs() else fresh.start_worker(**slow) for worker in workers]
 
     def arrived() -> set[str]:

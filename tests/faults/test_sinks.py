@@ -13,19 +13,8 @@ from urllib.parse import quote
 import psutil
 import pytest
 from conftest import Installed, variants
-from serving import (
-    SERVER,
-    Process,
-    Service,
-    container_options,
-    flood,
-    flooded,
-    lines_of,
-    numbered,
-    refused_start,
-    serve,
-    wait_for,
-)
+from loads import flood, flooded, lines_of, numbered
+from serving import SERVER, Process, Service, container_options, refused_start, serve, wait_for
 
 if sys.platform != "linux":
     pytest.skip("faults are made with what Linux offers", allow_module_level=True)

@@ -1,4 +1,4 @@
-"""Does in a clean folder what a container engine would do in a container: builds the image, runs it, stops it."""
+"""Builds the image in a folder, without a container engine, and starts and stops its services."""
 
 import copy
 import json
@@ -25,14 +25,14 @@ from serving import Process, Redis, free_port, send, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the image is a Linux system")
 
-# How this machine gets packages. Nothing else of its environment takes part in a build.
+# The settings of this machine for package indexes. A build uses nothing else of its environment.
 NETWORK = re.compile(r"TMPDIR|PIP_.*|UV_(DEFAULT_)?INDEX(_URL)?|SSL_CERT_.*|.*_PROXY", re.IGNORECASE)
 GRACE = 10  # seconds that Docker waits before it kills, unless it is told otherwise
 
 
 @dataclass
 class Stage:
-    """What the instructions of a stage have said so far, the users that they have made, and whose folders."""
+    """The settings of a stage, its users, and the owners of its folders."""
 
     folder: Path
     env: dict[str, str]
@@ -42,10 +42,10 @@ class Stage:
 
 
 class Image:
-    """The stages of a Dockerfile, done without an engine, and the file system of one of them at a time.
+    """The stages of a Dockerfile, followed without a container engine.
 
-    Each stage has its file system below the same `root`, the others wait elsewhere meanwhile: scripts of a virtual
-    environment hold its path, and in a container that is the same in the stage which makes it and where it is copied.
+    All stages use the same `root`, one at a time, and the others are moved aside: scripts of a virtual environment
+    contain its path, which in a container is the same in each stage.
     """
 
     def __init__(self, project: Path, folder: Path) -> None:
@@ -61,7 +61,7 @@ class Image:
             self._follow(instruction, text)
 
     def path(self, text: str) -> str:
-        """A text, with the absolute paths in it below the root folder."""
+        """Return a text with its absolute paths moved below the root folder."""
         return re.sub(r"(?<![\w./])/(?=\w)", f"{self.root}/", text)
 
     def enter(self, name: str) -> Stage:
@@ -102,7 +102,7 @@ class Image:
         if base not in self.stages:
             assert re.fullmatch(r"python:3\.\d+-slim", base)
             local = self.root / "usr" / "local"
-            # As the base image has it: a Python with pip.
+            # The base image has a Python with pip.
             create = ["uv", "venv", "--quiet", "--seed", "--python", sys.executable, local]
             subprocess.run(create, env=ENVIRONMENT, check=True)
             self.stages[base] = Stage(self.root, {"PATH": f"{local}/bin:/usr/bin:/bin", "HOME": f"{self.root}/root"})
@@ -124,7 +124,7 @@ class Image:
     def _run(self, text: str) -> None:
         stage = self.stages[self.name]
         match text.split():
-            # To make users, and to give them files, takes root.
+            # Only root may create users and change owners.
             case ["useradd", "--system", "--uid", uid, name]:
                 stage.users[name] = uid
                 return
@@ -136,19 +136,19 @@ class Image:
         subprocess.run(command, cwd=stage.folder, env=network | stage.env, check=True, capture_output=True, text=True)
 
     def files(self) -> set[Path]:
-        """The files of the stage that is in its place, but for those of the volume and of /tmp."""
+        """Return the files of the current stage, without those of the volume and of /tmp."""
         return {path for path in self.root.rglob("*") if path.relative_to(self.root).parts[0] not in ("records", "tmp")}
 
 
 def instructions(project: Path) -> Iterator[list[str]]:
-    """The instructions of a project's Dockerfile, each with what follows it."""
+    """Return the instructions of a project's Dockerfile with their texts."""
     lines = (project / "Dockerfile").read_text(encoding="utf-8").splitlines(keepends=True)
     logical = "".join(line for line in lines if not line.startswith("#")).replace("\\\n", " ")
     return (line.split(maxsplit=1) for line in logical.splitlines() if line)
 
 
 def copy_context(project: Path, context: Path) -> None:
-    """Copy what .dockerignore leaves of a project: the last line that names a file, or a folder of it, counts."""
+    """Copy the files that .dockerignore does not exclude. The last line that matches a file or its folder counts."""
     patterns = (project / ".dockerignore").read_text(encoding="utf-8").splitlines()
     for file in filter(Path.is_file, project.rglob("*")):
         path = file.relative_to(project)
@@ -175,7 +175,7 @@ def build(folder: Path, sink: str, engine: str) -> Image:
 
 
 class Containers:
-    """Processes of an image, with nothing in their environment but what the image and compose put there."""
+    """Processes of an image, with only the environment that the image and compose give them."""
 
     def __init__(self, image: Image, folder: Path, stack: ExitStack) -> None:
         """Prepare to start services of compose, which end with `stack`."""
@@ -192,7 +192,7 @@ class Containers:
         """Start a service, and wait until it is healthy."""
         compose = self.image.compose[service]
         command = compose.get("command") or json.loads(self.stage.said["CMD"])
-        # A container keeps to itself what has no published port; this machine does not.
+        # Unlike in a container, all interfaces of this machine would be open.
         command = [word.replace("0.0.0.0", "127.0.0.1") for word in command]  # noqa: S104
         process = Process(command, self.stage.folder, self.env, self.folder / f"{service}.txt")
         self.stack.callback(process.kill)
@@ -209,7 +209,7 @@ class Containers:
         return subprocess.run(command, cwd=self.stage.folder, env=self.env, capture_output=True).returncode == 0
 
     def lines(self, writer: Process, channel: str) -> list[str]:
-        """The lines that have reached a channel: of the volume's files, or of what a process prints."""
+        """Return the lines of a channel, from the volume or from the output of a process."""
         if "RECORDS_DIR" in self.stage.env:
             file = Path(self.image.path(self.stage.said["VOLUME"])) / f"{channel}.txt"
             return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
@@ -218,7 +218,7 @@ class Containers:
 
 
 def check_services(image: Image, folder: Path) -> None:
-    """The services become healthy, do what they are for, and stop before they would be killed."""
+    """Check that the services become healthy, work, and stop before Docker would kill them."""
     with ExitStack() as stack:
         containers = Containers(image, folder, stack)
         files = image.files()
@@ -234,14 +234,14 @@ def check_services(image: Image, folder: Path) -> None:
             process.signal(signal.Signals[containers.stage.said.get("STOPSIGNAL", "SIGTERM")])
             status = process.wait()
             assert time.monotonic() - start < GRACE
-            # Once it has finished, uvicorn raises the signal again; the first process of a container outlives that.
+            # When it has finished, uvicorn raises the signal again; the first process of a container ignores that.
             assert status == 0 or (name == "api" and "Finished server process" in process.said()), process.said()
         # Compose lets them write to no other place.
         assert image.files() == files
 
 
 def check_contents(image: Image) -> None:
-    """The image is built from what it needs, and holds no tools."""
+    """Check that the image is built from the files that it needs, and contains no tools."""
     src = {str(path.relative_to(image.project)) for path in image.project.glob("src/*/*") if path.is_file()}
     context = {str(path.relative_to(image.context)) for path in image.context.rglob("*") if path.is_file()}
     assert context == {"LICENSE", "README.md", "pyproject.toml", "uv.lock", *src}
@@ -263,7 +263,7 @@ def check_contents(image: Image) -> None:
 
 
 def check_monitor(image: Image) -> None:
-    """The command of the monitor is one that its image has."""
+    """Check that the image of the monitor has its command."""
     stage = image.enter("monitor")
     assert stage.said["USER"] in stage.users.values()
     command = image.compose["monitor"]["command"]

@@ -67,7 +67,7 @@ def test_schedule_fires(without_worker: Service) -> None:
 
 @to_files
 def test_tasks_travel_as_json(without_worker: Service) -> None:
-    """Whoever can write to Redis could have a worker run code that is pickled."""
+    """Pickle would let anyone who can write to Redis run code in a worker."""
     assert without_worker.redis
     command = without_worker.redis.command
     without_worker.post("/service-event/?event=hello")

@@ -1,4 +1,4 @@
-"""What operators see: log lines that name their request, and traces, under a real service."""
+"""Logs, readiness and traces of a real service."""
 
 import json
 import shutil

@@ -81,7 +81,7 @@ def test_commands_work(clone: Path, tmp_path: Path, page: Path, install: Install
                 # There may be no container engine here.
                 shell.run(command)
 
-    # What the page says that the service answers.
+    # The answers that the page shows.
     for block in re.findall(r"^```text\n(\{.*?)^```$", text, re.MULTILINE | re.DOTALL):
         assert said == block.splitlines()
 

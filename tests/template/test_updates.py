@@ -30,14 +30,14 @@ class Terminal:
         return self.run(folder, sys.executable, "-m", "cruft", *arguments, status=status)
 
     def commit(self, folder: Path) -> None:
-        """Commit all there is."""
+        """Commit everything."""
         self.run(folder, "git", "init", "--quiet")
         self.run(folder, "git", "add", "--all")
         self.run(folder, "git", "commit", "--quiet", "--message=Change")
 
 
 def files(project: Path) -> dict[str, str]:
-    """The files of a project, without what git and cruft keep there."""
+    """Return the files of a project, without those of git and cruft."""
     return {
         path.relative_to(project).as_posix(): path.read_text(encoding="utf-8")
         for path in project.rglob("*")
@@ -46,7 +46,7 @@ def files(project: Path) -> dict[str, str]:
 
 
 def change_template(template: Path) -> None:
-    """What a next version could bring: a line in each sink and engine, a filter, a variant file, and one file less."""
+    """Make a next version: a line in each sink and engine, a filter, a variant file, and one file less."""
     (service,) = template.glob("*cookiecutter.project_slug*")
     for module in ("sink", "routes"):
         for file in service.rglob(f"{module}.*.py"):
@@ -68,7 +68,7 @@ def change_template(template: Path) -> None:
 
 @dataclass
 class Owner:
-    """Has a project made by cruft, from a template that is committed in a repository of its own."""
+    """A project that cruft generated, from a template in a repository of its own."""
 
     terminal: Terminal
     template: Path
@@ -78,7 +78,7 @@ class Owner:
 
 @pytest.fixture
 def owner(tmp_path: Path, request: pytest.FixtureRequest) -> Owner:
-    """An owner whose answers hold what could be mistaken for a template."""
+    """An owner whose answers look like a template."""
     sink, engine = request.param
     terminal = Terminal(tmp_path / "home")
     template = copy_template(tmp_path / "template")

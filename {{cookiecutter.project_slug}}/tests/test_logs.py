@@ -58,7 +58,7 @@ def test_terminal_gets_text(configure: Configure) -> None:
     stderr = configure(terminal=True)
     log_failure()
 
-    assert "ERROR uvicorn.error [None] It failed\nTraceback" in stderr.getvalue()
+    assert "ERROR uvicorn.error [-] It failed\nTraceback" in stderr.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -112,26 +112,6 @@ def test_threads_do_not_tear_lines(pipe: Pipe, blocking: bool) -> None:
     assert sorted(lines.result()) == sorted(texts)
 
 
-PROCESS = f"""
-import asyncio
-from {sink.__package__} import sink
-for _ in range(200):
-    {{ "asyncio.run(" if cookiecutter.engine == "background" }}sink.write("log", "%s" * {LONG}){{ ")" if cookiecutter.engine == "background" }}
-"""
-
-
-@of_linux
-def test_processes_do_not_tear_lines(pipe: Pipe) -> None:
-    processes = [
-        subprocess.Popen([sys.executable, "-c", PROCESS % letter], stdout=pipe.writer)  # noqa: S603
-        for letter in "abc"
-    ]
-    os.close(pipe.writer)
-
-    assert sorted(pipe.lines()) == sorted([letter * LONG for letter in "abc"] * 200)
-    assert [process.wait() for process in processes] == [0, 0, 0]
-
-
 LOCK = """
 import fcntl, sys
 fcntl.lockf(sys.stderr, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,28 +127,35 @@ def test_other_processes_can_write_in_between(pipe: Pipe) -> None:
     subprocess.run(  # noqa: S603
         [sys.executable, "-c", LOCK], stdin=subprocess.DEVNULL, stderr=pipe.writer, check=True
     )
-{% if cookiecutter.engine == "background" %}
 
 
-@of_linux
-def test_wait_for_another_process_is_left_to_a_thread(pipe: Pipe) -> None:
+@pytest.fixture
+def other_process(pipe: Pipe) -> Iterator[subprocess.Popen[bytes]]:
+    """Locks standard output until the test lets it end."""
     with subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", LOCK],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=pipe.writer,
-    ) as other:
-        assert other.stdout
-        other.stdout.readline()
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield process
+{% if cookiecutter.engine == "background" %}
 
-        async def write_and_unlock() -> None:
-            writing = asyncio.create_task(sink.write("log", "hello"))
-            done, _ = await asyncio.wait([writing], timeout=0.2)
-            assert not done
-            other.communicate()
-            await writing
 
-        asyncio.run(write_and_unlock())
+@of_linux
+def test_wait_for_another_process_is_left_to_a_thread(
+    pipe: Pipe, other_process: subprocess.Popen[bytes]
+) -> None:
+    async def write_and_unlock() -> None:
+        writing = asyncio.create_task(sink.write("log", "hello"))
+        done, _ = await asyncio.wait([writing], timeout=0.2)
+        assert not done
+        other_process.communicate()
+        await writing
+
+    asyncio.run(write_and_unlock())
     os.close(pipe.writer)
 
     assert pipe.lines() == ["hello"]
@@ -204,6 +191,21 @@ def test_only_lines_that_may_wait_are_left_to_a_thread(monkeypatch: pytest.Monke
     for end in ends:
         os.close(end)
 {% else %}
+
+
+@of_linux
+def test_write_waits_for_another_process(
+    pipe: Pipe, other_process: subprocess.Popen[bytes]
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(write, "log", "hello")
+        with pytest.raises(TimeoutError):
+            writing.result(timeout=0.2)
+        other_process.communicate()
+        writing.result()
+    os.close(pipe.writer)
+
+    assert pipe.lines() == ["hello"]
 
 
 @pytest.mark.parametrize("blocking", [True, False])

@@ -26,6 +26,7 @@ class ReliableTask(Task[Any, Any]):
     autoretry_for = (Exception,)
     max_retries = 3
     retry_backoff = 5  # seconds before the first retry, doubled for each further one
+    retry_backoff_max = 100  # less than `visibility_timeout`, after which another worker gets it
     retry_jitter = False
 
     def retry(self, *args: Any, **kwargs: Any) -> Any:

@@ -29,7 +29,10 @@ def configure() -> None:
 
 
 def _text_formatter() -> logging.Formatter:
-    return logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s")
+    return logging.Formatter(
+        "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s",
+        defaults={"request_id": "-"},
+    )
 
 
 def _json_formatter() -> logging.Formatter:
@@ -47,5 +50,6 @@ def _json_formatter() -> logging.Formatter:
 
 
 def _add_request_id(record: logging.LogRecord) -> bool:
-    record.request_id = request_id.get()
+    if value := request_id.get():
+        record.request_id = value
     return True
