@@ -83,7 +83,7 @@ class Bench:
 
     def in_process(self, sink: str) -> None:
         """Compare the service with a bare FastAPI endpoint that does nothing, and with the textbook."""
-        output = empty(self.folder / "output") / "records"
+        output = empty(self.folder / "output") / "stdout"
         ours, textbook = self.environment(sink, "background"), "textbook" if sink == "file" else "textbook_stdout"
         with serve(ours, "noop:app", output.parent, probe=LOG) as peer:
             peer.load(LOG, seconds=1)
@@ -93,7 +93,7 @@ class Bench:
             server.load(LOG, seconds=1)
             log = self.load(f"{sink}: /log/", server, LOG)
             complex_task = self.load(f"{sink}: /complex-task/", server, "/complex-task/")
-        output = empty(output.parent) / "records"
+        output = empty(output.parent) / "stdout"
         with (
             reader(output) as pipe,
             serve(self.peers, f"{textbook}:app", output.parent, probe=LOG, output=pipe) as peer,
@@ -218,7 +218,7 @@ class Bench:
 
     def endurance(self, sink: str, processes: int) -> dict[str, Any]:
         """Count the lines and the growth of memory after many requests."""
-        output = empty(self.folder / "output") / "records"
+        output = empty(self.folder / "output") / "stdout"
         parts = [(1, self.requests // 5), (10 * self.requests, self.requests - self.requests // 5)]
         answered: list[int] = []
         memory: list[int] = []
