@@ -189,7 +189,7 @@ def test_service_outlives_redis(fresh: Service) -> None:
     assert int(refused.headers["Retry-After"]) > 0
     assert refused.seconds < 3
     reply = fresh.get("/health/ready")
-    assert (reply.status, reply.body) == (503, {"detail": "Redis cannot be reached"})
+    assert (reply.status, reply.body) == (503, {"detail": "Redis cannot take tasks"})
     assert fresh.get("/health/live").status == 200
 
     redis.start()

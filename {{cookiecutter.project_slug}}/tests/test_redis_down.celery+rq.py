@@ -14,7 +14,7 @@ def test_service_starts_and_is_not_ready(caplog: pytest.LogCaptureFixture) -> No
         response = client.get("/health/ready")
 
     assert response.status_code == 503
-    assert response.json() == {"detail": "Redis cannot be reached"}
+    assert response.json() == {"detail": "Redis cannot take tasks"}
     assert "Redis cannot be reached: " in caplog.text
 
 

@@ -17,7 +17,7 @@ from . import tracing
 from .settings import settings
 
 # Tasks import `shared_task` from here: unlike `app.task`, it keeps their types, and it needs `app`.
-__all__ = ["BrokerError", "app", "connect", "shared_task"]
+__all__ = ["BrokerError", "app", "check", "connect", "shared_task"]
 
 
 class ReliableTask(Task[Any, Any]):
@@ -111,12 +111,20 @@ redis = Redis.from_url(
 )
 
 
-def connect() -> None:
-    """Prepare to hand over tasks; raises BrokerError if Redis does not answer."""
+def check() -> None:
+    """Raise BrokerError if Redis would not take a task."""
     try:
-        redis.ping()
+        with redis.pipeline(transaction=False) as pipeline:
+            pipeline.llen(app.conf.task_default_queue)  # fails if the key is no queue
+            pipeline.set("celery:check", "", ex=10)  # fails on a full or read-only Redis
+            pipeline.execute()
     except RedisError as error:
         raise BrokerError(*error.args) from error
+
+
+def connect() -> None:
+    """Prepare to hand over tasks; raises BrokerError if Redis would not take them."""
+    check()
     with app.producer_or_acquire():
         _ = app.backend, app.amqp.send_task_message  # Celery loads these at first use
 

@@ -16,7 +16,7 @@ from rq.serializers import JSONSerializer
 from . import tracing
 from .settings import settings
 
-__all__ = ["RETRY", "BrokerError", "connect", "enqueue", "enqueue_in_order", "queue"]
+__all__ = ["RETRY", "BrokerError", "check", "enqueue", "enqueue_in_order", "queue"]
 
 P = ParamSpec("P")
 
@@ -36,9 +36,12 @@ queue = Queue(
 )
 
 
-def connect() -> None:
-    """Open a connection to Redis; raises BrokerError if it does not answer."""
-    queue.connection.ping()
+def check() -> None:
+    """Raise BrokerError if Redis would not take a task."""
+    with queue.connection.pipeline(transaction=False) as pipeline:
+        pipeline.llen(queue.key)  # fails if the key is no queue
+        pipeline.set(f"{queue.key}:check", "", ex=10)  # fails on a full or read-only Redis
+        pipeline.execute()
 
 
 def enqueue(function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> Job:

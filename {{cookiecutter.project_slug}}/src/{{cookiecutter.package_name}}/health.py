@@ -2,6 +2,7 @@
 
 import logging
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, HTTPException
 
 from . import {{ "broker, " if cookiecutter.engine != "background" }}sink
@@ -9,6 +10,7 @@ from .models import Health, Problem
 
 logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/health", tags=["health"])
+THREADS = CapacityLimiter(4)  # for checks alone, so that slow endpoints never hold them up
 
 
 @router.get("/live", summary="Is the process alive?")
@@ -22,19 +24,23 @@ async def live() -> Health:
     summary="Can the service do its work?",
     responses={503: {"model": Problem, "description": "Background tasks cannot do their work"}},
 )
-def ready() -> Health:
+async def ready() -> Health:
     """Answers 200 while tasks can be scheduled and can write their records."""
+    await to_thread.run_sync(_check, limiter=THREADS)
+    return Health()
+
+
+def _check() -> None:
     try:
         sink.check()
     except OSError as error:
         raise _not_ready("Records cannot be written", error) from error
 {% if cookiecutter.engine != "background" %}
     try:
-        broker.connect()
+        broker.check()
     except broker.BrokerError as error:
-        raise _not_ready("Redis cannot be reached", error) from error
+        raise _not_ready("Redis cannot take tasks", error) from error
 {% endif %}
-    return Health()
 
 
 def _not_ready(reason: str, error: Exception) -> HTTPException:

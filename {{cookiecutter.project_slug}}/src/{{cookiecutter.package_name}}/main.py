@@ -41,7 +41,7 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
 {% else %}
     try:
         # The first request would otherwise wait for this connection.
-        await run_in_threadpool(broker.connect)
+        await run_in_threadpool({{ "broker.connect" if cookiecutter.engine == "celery" else "broker.check" }})
     except broker.BrokerError as error:
         logger.warning("Redis cannot be reached: %s", error)
     yield

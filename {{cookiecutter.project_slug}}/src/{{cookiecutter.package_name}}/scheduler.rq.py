@@ -7,7 +7,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from . import logs
-from .broker import RETRY, BrokerError, connect, queue
+from .broker import RETRY, BrokerError, check, queue
 from .settings import abort, settings
 from .tasks import Config, log_service_event
 
@@ -32,7 +32,7 @@ def main() -> None:
     """Enqueue the jobs that are due until a signal asks for a stop."""
     logs.configure()
     try:
-        connect()
+        check()
     except BrokerError as error:
         abort(f"REDIS_URL: {error}")
     config = Config(service_name=settings.service_name)

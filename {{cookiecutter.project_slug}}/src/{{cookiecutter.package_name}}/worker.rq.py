@@ -12,7 +12,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
 from . import logs, sink, tasks, tracing
-from .broker import BrokerError, connect, queue
+from .broker import BrokerError, check, queue
 from .settings import abort, settings
 
 __all__ = ["TracingWorker", "cancel_dependents", "main", "tasks"]
@@ -71,7 +71,7 @@ def main() -> None:
     tracing.configure()
     try:
         sink.check()
-        connect()
+        check()
     except OSError as error:
         abort(str(error))
     except BrokerError as error:
