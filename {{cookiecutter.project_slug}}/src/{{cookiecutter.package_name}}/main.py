@@ -34,7 +34,7 @@ except OSError as error:
 
 @asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    """Open at the start what the service needs, and close it at the end."""
+    """Run at the start what stands before `yield`, and at the end what stands after it."""
 {% if cookiecutter.engine == "background" %}
     shutdown.watch()
     yield

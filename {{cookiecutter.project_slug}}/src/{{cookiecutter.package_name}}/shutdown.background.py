@@ -1,4 +1,7 @@
-"""Tells tasks that the process is asked to stop: a server waits for them before it ends the lifespan."""
+"""Tells tasks that the process is asked to stop.
+
+The lifespan cannot: the server ends it only after the tasks.
+"""
 
 import asyncio
 import signal
@@ -25,15 +28,15 @@ def watch() -> None:
         return  # only the main thread can handle signals
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, partial(_handle, loop, signal.getsignal(number)))
+        if callable(server_handler := signal.getsignal(number)):
+            signal.signal(number, partial(_handle, loop, server_handler))
 
 
 def _handle(
     loop: asyncio.AbstractEventLoop,
-    server_handler: Callable[[int, FrameType | None], Any] | int | None,
+    server_handler: Callable[[int, FrameType | None], Any],
     number: int,
     frame: FrameType | None,
 ) -> None:
     loop.call_soon_threadsafe(requested.set)
-    if callable(server_handler):
-        server_handler(number, frame)
+    server_handler(number, frame)

@@ -1,8 +1,7 @@
 """Writes records to files: `<RECORDS_DIR>/<channel>.txt`, UTF-8, one line a record.
 
-Lines are appended under a lock, so they neither tear nor merge, whichever threads and processes of
-this machine write them. (Windows has no such lock: there, one process may write.) The file is opened
-for each line, so it may be rotated or removed at any time. Nothing is flushed to the disk.
+Lines are appended under a lock, so they never tear or merge; on Windows, only one process may write.
+A file is opened for each line, so it may be rotated or removed. Nothing is flushed to the disk.
 """
 
 {% if cookiecutter.engine == "background" %}
@@ -28,9 +27,9 @@ LOCK_TIMEOUT = 10  # seconds
 
 {% if cookiecutter.engine == "background" %}
 async def write(channel: Channel, line: str) -> None:
-    """Append `line` to `channel`; raises OSError if that fails. Only a wait is left to a thread."""
+    """Append `line` to `channel`; raises OSError if that fails. A thread waits for the lock."""
     try:
-        _append(channel, line, lock_timeout=0.001)
+        _append(channel, line, lock_timeout=0)
     except BlockingIOError:
         await asyncio.to_thread(_append, channel, line, LOCK_TIMEOUT)
 
@@ -68,11 +67,11 @@ def _locked(channel: Channel, timeout: float) -> Iterator[int]:
                 yield file
                 return
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 raise
         finally:
             os.close(file)  # which unlocks it
-        time.sleep(timeout / 10_000)
+        time.sleep(0.001)
 
 
 def _open(path: str) -> int:
@@ -86,12 +85,13 @@ def _open(path: str) -> int:
 def check() -> None:
     """Raise an OSError that names the setting if a channel cannot be written."""
     try:
+        size = 0
         for channel in get_args(Channel):
             with _locked(channel, timeout=1) as file:
-                size = os.fstat(file).st_size
-            # A full disk and a limit on file sizes show only when something is written.
-            with TemporaryFile(dir=settings.records_dir) as probe:
-                probe.seek(size)
-                probe.write(b"\n" * 8192)  # more than a line
+                size = max(size, os.fstat(file).st_size)
+        # A full disk and a limit on file sizes show only when something is written.
+        with TemporaryFile(dir=settings.records_dir) as probe:
+            probe.seek(size)
+            probe.write(b"\n" * 8192)  # more than a line
     except OSError as error:
         raise OSError(f"Records cannot be written: RECORDS_DIR: {error}") from error
