@@ -30,7 +30,7 @@ OWN_TEXTS = {
     *(hook.read_text(encoding="utf-8") for hook in (TEMPLATE / "hooks").glob("*.py")),
 }
 
-# Keywords and modules of other Pythons than the one that runs this: https://docs.python.org/3/whatsnew/
+# Keywords and modules of Python versions other than the running one: https://docs.python.org/3/whatsnew/
 OTHER_KEYWORDS = {"type"}
 OTHER_MODULES = """
     aifc annotationlib asynchat asyncore audioop cgi cgitb chunk compression crypt distutils imghdr imp lib2to3 mailcap
@@ -41,8 +41,8 @@ STANDARD_MODULES = {*OTHER_MODULES.split(), *(module.lower() for module in sys.s
 # https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 
-# Control characters, line and paragraph separators, surrogates and noncharacters, which TOML, YAML or a line cannot
-# hold; and bidirectional overrides, which show people other code than Python reads: https://trojansource.codes
+# Characters that TOML, YAML or one line cannot hold: controls, separators, surrogates and noncharacters. Also overrides
+# of the text direction, with which code looks different from what Python reads: https://trojansource.codes
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 # RFC 5322's atoms and RFC 1035's labels, with letters of any script.
 ATOM = r"""[^\s@<>()\[\],;:\\".]+"""
@@ -70,7 +70,7 @@ def markdown(text: str) -> str:
 
 
 def chosen_variants(answers: Mapping[str, Any]) -> list[str]:
-    """Return the names that chosen variants carry in their file names: a choice's value, or a true boolean's prompt."""
+    """Return the parts of file names that mark chosen variants: the value of a choice, the prompt of a true boolean."""
     return [prompt if answers[prompt] is True else answers[prompt] for prompt in CHOICES if answers[prompt]]
 
 
@@ -205,10 +205,10 @@ class Answers(Extension):
         sys.modules.pop(__name__, None)
 
     def preprocess(self, source: str, _name: str | None, _filename: str | None = None) -> str:
-        """Return `source`, or an expression that evaluates to it if it is an answer.
+        """Return `source`. If it is an answer, return an expression that evaluates to its text instead.
 
         Cookiecutter renders answers from the command line, a config file or cruft, and so would run code in them.
-        It does so before it sets a loader for the service's folder; what else it renders until then is in OWN_TEXTS.
+        It does so before it sets a loader for the service's folder. OWN_TEXTS are the other texts that it renders then.
         """
         if self.environment.loader is None and source not in OWN_TEXTS:
             return "{{ " + ascii(source) + " }}"

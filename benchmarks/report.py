@@ -16,7 +16,7 @@ OF_SINK = [
     ("`/log/`: requests/s ÷ the textbook's", "/log/ rate / textbook", "≥ 2.5", "4"),
     ("`/log/`: requests/s whose tasks are done ÷ the textbook's", "/log/ done / textbook", "", ""),
     ("`/log/`: 99th percentile of latency ÷ the textbook's", "/log/ p99 / textbook", "≤ 0.15", "0.05"),
-    ("`/log/`: CPU time a request ÷ a bare no-op", "/log/ CPU / no-op", "≤ 1.25", "1.15"),
+    ("`/log/`: CPU time per request ÷ a bare no-op", "/log/ CPU / no-op", "≤ 1.25", "1.15"),
     ("`/complex-task/`: requests/s ÷ the textbook's", "/complex-task/ rate / textbook", "≥ 2.5", "4"),
 ]
 OF_ASYNC = ("`/log/`: requests/s ÷ the textbook's with `async def` and no more", "/log/ rate / async", "", "")
@@ -24,7 +24,7 @@ OF_ENGINE = [
     ("`/log/`: requests/s ÷ a tutorial's on the same engine", "/log/ rate / tutorial", "≥ 1.0", "1.5"),
     ("worker: tasks/s ÷ the bare engine with an empty task", "worker rate / bare engine", "≥ 0.8", "0.95"),
 ]
-OF_START = ("from the start to the first 200 ÷ an application of one route", "start / one route", "≤ 1.3", "1.1")
+OF_START = ("time from the start to the first 200 ÷ that of an application with one route", "start / one route", "≤ 1.3", "1.1")
 SCAFFOLDING = ("`cookiecutter --no-input` ÷ a template of one file", "scaffolding / one file", "≤ 1.3", "1.15")
 
 
@@ -71,7 +71,7 @@ def count_rows(result: dict[str, Any]) -> Iterator[Row]:
             told = marked(str(bad), bad, "≤ 0")
             yield f"{of}: lines lost or torn after {counted['answered']:,} requests", "0", "0", told, ""
             told = marked(f"{growth:.1f} MB", growth, "< 5")
-            yield f"{of}: growth of memory in their last four fifths", "< 5 MB", "flat", told, ""
+            yield f"{of}: growth of memory during the last four fifths of the requests", "< 5 MB", "flat", told, ""
     if "full product in s" in result:
         yield (
             "the template's tests: rendering and checking the full product",
@@ -99,10 +99,10 @@ def markdown(*rows: Row) -> str:
 def tables(result: dict[str, Any]) -> str:
     """All ratios and counts, and the loads behind them."""
     figures = markdown(
-        ("measured", "wanted", "aimed for", "figure", "in the rounds"), *ratio_rows(result), *count_rows(result)
+        ("measured", "limit", "goal", "figure", "range over rounds"), *ratio_rows(result), *count_rows(result)
     )
     loads = markdown(
-        ("load", "requests/s", "with tasks done", "median, ms", "99 %, ms", "CPU, µs a request"), *load_rows(result)
+        ("load", "requests/s", "with tasks done", "median, ms", "99 %, ms", "CPU, µs per request"), *load_rows(result)
     )
     return f"{figures}\n\n{loads}"
 

@@ -137,9 +137,9 @@ class Installed:
         return {
             "UV_PROJECT_ENVIRONMENT": str(self.shared),
             "UV_NO_SYNC": "1",
-            # Before the sources that the environment was made with, which may be those of the other sink.
+            # Has precedence over the sources from which the environment was made: they may be of the other sink.
             "PYTHONPATH": str(self.path / "src"),
-            # One for all: mypy reads most packages as it read them for another engine.
+            # One cache for all projects: most of the packages that mypy reads are the same for each engine.
             "MYPY_CACHE_DIR": str(self.shared.parent / "mypy"),
         }
 
@@ -196,12 +196,12 @@ def variants(sinks: Iterable[str] = PROMPTS["sink"], engines: Iterable[str] = PR
 
 
 def few_variants() -> list[Any]:
-    """Return parameters like `variants`: each engine once, with one sink after the other."""
+    """Return parameters like `variants`, but only one for each engine; the sinks take turns."""
     return [variants([sink], [engine])[0] for sink, engine in zip(itertools.cycle(PROMPTS["sink"]), PROMPTS["engine"])]
 
 
 def few_variants_first() -> list[Any]:
-    """Return all `variants`, of which those that are not among `few_variants` run with the faults."""
+    """Return all `variants`; those that `few_variants` leaves out run only with the faults."""
     few = {variant.id for variant in few_variants()}
     return [
         variant if variant.id in few else pytest.param(*variant.values, id=variant.id, marks=pytest.mark.faults)
@@ -222,7 +222,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[Any]:
-    """Fail a test that is skipped in CI on Linux: all that tests need is there."""
+    """Fail a test that is skipped in CI on Linux, where everything that the tests need is installed."""
     report = yield
     if report.skipped and not hasattr(report, "wasxfail") and "CI" in os.environ and sys.platform == "linux":
         report.outcome = "failed"

@@ -27,7 +27,7 @@ from conftest import ENVIRONMENT, Installed
 
 
 def _own_ports() -> Iterator[int]:
-    """Return ports that neither other processes of the tests use, nor the system for connections."""
+    """Return ports that no other test process uses, and that the system does not give to outgoing connections."""
     first = 20_000 + 400 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     start = random.randrange(400)  # noqa: S311
     return itertools.cycle([*range(first + start, first + 400), *range(first, first + start)])
@@ -392,7 +392,7 @@ def refused_start(
     return result.returncode, result.stdout + result.stderr
 
 
-# A service in a process of its own that ends by itself.
+# A program that starts the service, sends it one request, and ends.
 START = """
 from fastapi.testclient import TestClient
 from myservice.main import app

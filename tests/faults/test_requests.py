@@ -1,4 +1,4 @@
-"""Requests that a machine makes up from the OpenAPI document. docs/guarantees.md has a row for each test."""
+"""Requests that Schemathesis generates from the OpenAPI document. docs/guarantees.md has a row for each test."""
 
 import subprocess
 from pathlib import Path

@@ -54,7 +54,7 @@ def is_open(process: Process, path: Path) -> bool:
 def test_full_disk(installed: Installed, tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
     log = tmp_path / "records" / "log.txt"
-    # Longer than what the processes log: that may grow.
+    # Longer than the logs of the processes, which must still be able to grow.
     log.write_text("old\n" * 100_000)
     with serve(installed, tmp_path) as service:
         service.post("/log/?message=before")

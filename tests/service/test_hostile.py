@@ -1,4 +1,4 @@
-"""Requests that mean harm, and what a service makes of them."""
+"""Hostile requests, and how a service answers them."""
 
 import re
 import socket
@@ -21,7 +21,7 @@ def post(target: str, *headers: str, body: bytes = b"") -> bytes:
     return request(target, "Connection: close", *headers, body=body)
 
 
-# Each with the statuses that may answer it; None is a connection that was closed.
+# Each request with the statuses that may answer it. None: the connection is closed without an answer.
 REQUESTS: list[tuple[bytes, set[int | None]]] = [
     # Texts that would be more than one line, or move a terminal's cursor.
     *(
@@ -29,10 +29,10 @@ REQUESTS: list[tuple[bytes, set[int | None]]] = [
         for text in ("\n", "\r\n", "\0", "\x1b[2K", "\u2028", "\x85")
     ),
     *((post(f"/send-notification/{quote(text)}@b.de"), {422}) for text in ("\n", "\r\n", "\0", "\x1b[2K", "/..", "..")),
-    # The same as they are, not encoded.
+    # The same texts, without percent-encoding.
     *((post(f"/log/?message=forged{text}line"), {400, 422, None}) for text in ("\n", "\r\n", "\0", "\x1b[2K", "\x85")),
     (post("/log/\x1b[2K?message=forged"), {400, 404, None}),
-    # Bytes that are no UTF-8; a lone surrogate, encoded.
+    # Bytes that are not UTF-8; an encoded lone surrogate.
     (post("/log/?message=%FF"), {200, 422}),
     (post("/log/?message=%ED%A0%80"), {200, 422}),
     (post("/log/?message=\xff\xfe"), {200, 400, 422, None}),
@@ -57,7 +57,7 @@ REQUESTS: list[tuple[bytes, set[int | None]]] = [
         ),
         {413},
     ),
-    # Two requests in what others may take for one.
+    # Request smuggling: two requests in bytes that another server may read as one.
     (
         post(
             "/log/?message=x",

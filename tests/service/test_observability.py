@@ -112,7 +112,7 @@ class Collector:
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def named(self, name: str) -> list[Span]:
-        """The spans of a name, where a background task of FastAPI's goes by its function's."""
+        """Return the spans with this name, or with an attribute that holds it, as FastAPI's spans of tasks have."""
         return [
             span
             for span in self.spans

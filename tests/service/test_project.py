@@ -13,7 +13,7 @@ runs_mypy = pytest.mark.xdist_group("mypy")
 
 
 def test_tests_pass(installed: Installed, tmp_path: Path) -> None:
-    """They do, also where a developer's `.env` has values of its own, of which one would stop any start."""
+    """The tests ignore a developer's `.env`, even if one of its values would keep the service from starting."""
     project = installed.copy(tmp_path / "project")
     (project.path / ".env").write_text("RECORDS_DIR=leaked\nREDIS_URL=redis://127.0.0.1:1\nOPERATOR_EMAIL=nobody\n")
 

@@ -372,9 +372,9 @@ def test_answers_that_are_no_text_are_refused(desk: Path) -> None:
     assert [path.name for path in desk.iterdir()] == ["team.yaml"]
 
 
-# Answers that Hypothesis makes up.
+# Answers that Hypothesis generates.
 
-# Texts that mean something to a file that answers go into, to what reads that file, or to a terminal.
+# Texts with a special meaning in a file that contains answers, in a program that reads the file, or on a terminal.
 MEANINGFUL = [
     *r"""' " \ \n \N{DASH} {{ }} cookiecutter {# #} % ${X} $x ` $( <b> </title> &amp;""".split(),
     *"[x](y) ![ _ ~~ == None class con".split(),
@@ -470,7 +470,7 @@ def test_filters_keep_any_text(text: str) -> None:
 
 
 def test_no_expression_can_raise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Templates name prompts and pass them to filters that take any text, so that none can fail half-way."""
+    """Templates pass prompts only to filters that accept any text, so rendering cannot fail half-way."""
     context = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
     monkeypatch.syspath_prepend(TEMPLATE)
     environment = create_env_with_context({"cookiecutter": context})

@@ -36,7 +36,7 @@ def test_new_choice_gives_a_service_that_works(
     template: Path, tmp_path: Path, install: Install, recipe: str, answers: dict[str, str]
 ) -> None:
     follow(f"Add a{'n' * (recipe == 'engine')} {recipe}", template)
-    # The copy needs what its original needs.
+    # A copy has the dependencies of its original, so it can use the same environment.
     original = install("file", "rq" if recipe == "engine" else "background")
 
     project = replace(original, path=generate(tmp_path, template, **answers))

@@ -63,7 +63,7 @@ def test_commands_work(clone: Path, tmp_path: Path, page: Path, install: Install
             elif command.startswith("curl "):
                 said.append(shell.run(f"{command} --silent --show-error"))
             elif command == "uvx cookiecutter .":
-                # To be asked is the point of this one.
+                # This command must show its prompts.
                 assert "Name of the service" in shell.run(command, "Asked Desk" + "\n" * len(PROMPTS))
             elif "benchmarks" in command:
                 shell.run(f"{command} --help")
@@ -71,7 +71,7 @@ def test_commands_work(clone: Path, tmp_path: Path, page: Path, install: Install
                 # tests/service/test_project.py runs all tests of a project.
                 shell.run(command, PYTEST_ADDOPTS="--no-cov -k health")
             elif re.search(r"uv run pytest( -m \w+)?$", command):
-                # All of the tests would include this one. They are run as here: nothing is installed again.
+                # Running all tests would run this one again. Run a few, in this environment: nothing is installed.
                 shared = {"UV_PROJECT_ENVIRONMENT": sys.prefix, "UV_NO_SYNC": "1", "PYTEST_ADDOPTS": "-n0"}
                 selection = "--collect-only" if "pytest -m" in command else "tests/template/test_prompts.py"
                 assert re.search(
@@ -113,7 +113,7 @@ def test_every_fault_has_its_row() -> None:
 
 
 def test_every_test_that_is_named_exists() -> None:
-    """In the template, or in the project, by the name of its file."""
+    """A named test is defined in the template; a named file is among the project's tests."""
     named = {name for page in PAGES for name in re.findall(r"`(test_\w+)`", page.read_text(encoding="utf-8"))}
     defined = {
         name
@@ -155,7 +155,7 @@ def test_misses_are_marked(figure: float, wanted: str, missed: bool) -> None:
 
 
 def test_pictures_show_what_is_asked_and_said() -> None:
-    """They are made of real output; this sees that the output has not changed since."""
+    """The pictures are made from real output. This test fails if the output has changed since."""
 
     def shown(name: str) -> str:
         picture = (TEMPLATE / "pictures" / name).read_text(encoding="utf-8")

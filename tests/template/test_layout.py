@@ -12,7 +12,7 @@ import yaml
 from checks import check_layout, check_ruff, parse, texts
 from conftest import ENVIRONMENT, PROMPTS, Bake, generate
 
-# Prompts whose choices bring files and code of their own, and the others that choices belong to.
+# Choices that decide which code a project has, and choices that decide details.
 STRUCTURE = ("sink", "engine", "container")
 DETAILS = ("license", "python_version", "ci")
 
@@ -190,7 +190,7 @@ SCHEMAS = {
 
 
 def check(*command: str, project: Path) -> None:
-    """Have a tool look at a project; fails with what it says if it finds fault."""
+    """Run a checker in a project; fails with its output if it finds a fault."""
     result = subprocess.run(command, cwd=project, env=ENVIRONMENT, capture_output=True, encoding="utf-8")
     assert result.returncode == 0, result.stdout + result.stderr
 

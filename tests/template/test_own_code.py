@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the README is w
 ENGINES = PROMPTS["engine"]
 MODULE, TEST = "src/myservice/sums.py", "tests/test_sums.py"
 MAIN, WORKER = "src/myservice/main.py", "src/myservice/worker.py"
-# Of all changes, the one that deletes most files runs by default.
+# By default, only the change that deletes the most files runs.
 CHANGES = [
     pytest.param(old, new, marks=[] if (old, new) == ("celery", "background") else pytest.mark.faults)
     for old, new in itertools.permutations(ENGINES, 2)
@@ -89,7 +89,7 @@ def add_to_worker(project: Path) -> None:
 
 
 def check(project: Installed) -> None:
-    """Run the own test. In it, Celery needs no worker: look whether a worker would know the task."""
+    """Run the test that the README shows. With Celery, it needs no worker, so check that a worker knows the task."""
     project.run("pytest", "--no-cov", TEST)
     if project.engine == "celery":
         project.run("python", "-c", "from myservice.worker import app; app.tasks['myservice.sums.add_up']")

@@ -129,7 +129,7 @@ def test_retries(client, records):
 
 
 def recipes() -> dict[str, str]:
-    """Return the recipes by their headings; one for a single engine names it."""
+    """Return the recipes by their headings. If a recipe is for one engine, its heading ends with the engine."""
     found = {}
     for section in (TEMPLATE / "docs" / "recipes.md").read_text(encoding="utf-8").split("\n## ")[1:]:
         heading, _, text = section.partition("\n")
