@@ -24,7 +24,12 @@ OF_ENGINE = [
     ("`/log/`: requests/s ÷ a tutorial's on the same engine", "/log/ rate / tutorial", "≥ 1.0", "1.5"),
     ("worker: tasks/s ÷ the bare engine with an empty task", "worker rate / bare engine", "≥ 0.8", "0.95"),
 ]
-OF_START = ("time from the start to the first 200 ÷ that of an application with one route", "start / one route", "≤ 1.3", "1.1")
+OF_START = (
+    "time from the start to the first 200 ÷ that of an application with one route",
+    "start / one route",
+    "≤ 1.3",
+    "1.1",
+)
 SCAFFOLDING = ("`cookiecutter --no-input` ÷ a template of one file", "scaffolding / one file", "≤ 1.3", "1.15")
 
 
