@@ -121,6 +121,8 @@ def test_names_of_dependencies_are_refused(bake: Bake, engine: str) -> None:
         assert [line.split(" is the name of ")[1] for line in extension.answer_faults(answers)] == [
             "a dependency of the service; choose another name"
         ] * 2
+    for name in ("pythonjsonlogger", "dotenv"):
+        assert len(extension.answer_faults(GOOD | {"engine": engine, "package_name": name})) == 1
 
 
 def test_names_of_dependencies_of_other_engines_are_free() -> None:

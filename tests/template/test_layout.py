@@ -166,6 +166,7 @@ COMMON = {
     "fastapi-offline",
     "pydantic",
     "pydantic-settings",
+    "python-dotenv",
     "python-json-logger",
     "uvicorn",
 }
