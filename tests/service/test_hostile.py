@@ -33,10 +33,10 @@ REQUESTS: list[tuple[bytes, set[int | None]]] = [
     *((post(f"/log/?message=forged{text}line"), {400, 422, None}) for text in ("\n", "\r\n", "\0", "\x1b[2K", "\x85")),
     (post("/log/\x1b[2K?message=forged"), {400, 404, None}),
     # Bytes that are no UTF-8; a lone surrogate, encoded.
-    (post("/log/?message=%FF"), {200, 422}),
-    (post("/log/?message=%ED%A0%80"), {200, 422}),
-    (post("/log/?message=\xff\xfe"), {200, 400, 422, None}),
-    (post("/send-notification/%FF@b.de"), {200, 422}),
+    (post("/log/?message=%FF"), {422}),
+    (post("/log/?message=%ED%A0%80"), {422}),
+    (post("/log/?message=\xff\xfe"), {400, 422, None}),
+    (post("/send-notification/%FF@b.de"), {422}),
     # Paths that would lead elsewhere.
     (post("/send-notification/..%2f..%2fforged@b.de"), {422}),
     (post("/send-notification/../../forged@b.de"), {422}),

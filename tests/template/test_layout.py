@@ -55,8 +55,11 @@ ALWAYS = {
     "README.md",
     "pyproject.toml",
     "src/myservice/py.typed",
-    *modules("src/myservice", "__init__ health logs main middleware models routes settings sink tasks"),
-    *modules("tests", "conftest test_health test_logs test_main test_middleware test_routes test_settings test_sink"),
+    *modules("src/myservice", "__init__ health logs main middleware models pages routes settings sink tasks"),
+    *modules(
+        "tests",
+        "conftest test_health test_logs test_main test_middleware test_pages test_routes test_settings test_sink",
+    ),
 }
 FILES: dict[str, dict[Any, set[str]]] = {
     "engine": {

@@ -10,8 +10,9 @@ from starlette.convertors import PathConvertor, register_url_convertor
 Channel = Literal["log", "emails", "task_log", "service_log"]
 """The streams of records."""
 
-# No control characters, no line and paragraph separators, and nothing that reverses text.
-ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
+# Control characters, line and paragraph separators, and what reverses text.
+NOT_ON_A_LINE = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+ONE_LINE = rf"^[^{NOT_ON_A_LINE}]*$"
 
 
 def one_line(text: str) -> str:
