@@ -222,7 +222,7 @@ def check_services(image: Image, folder: Path) -> None:
     with ExitStack() as stack:
         containers = Containers(image, folder, stack)
         files = image.files()
-        services = [name for name in image.compose if name not in ("redis", "monitor")]
+        services = [name for name in image.compose if name not in ("redis", "proxy", "monitor")]
         processes = {name: containers.start(name) for name in services}
         writer = processes.get("worker", processes["api"])
         assert send(f"http://127.0.0.1:{containers.port}/log/?message=hello").status == 200

@@ -69,7 +69,7 @@ FILES: dict[str, dict[Any, set[str]]] = {
         "rq": modules("src/myservice", "broker scheduler tracing worker")
         | modules("tests", "test_broker test_redis_down test_scheduler test_tracing test_worker"),
     },
-    "container": {True: {"Dockerfile", ".dockerignore", "compose.yaml"}, False: set()},
+    "container": {True: {"Dockerfile", ".dockerignore", "compose.yaml", "nginx.conf"}, False: set()},
     "ci": {
         "github": {".github/workflows/ci.yml", ".github/dependabot.yml"},
         "gitlab": {".gitlab-ci.yml"},
@@ -229,20 +229,41 @@ def test_workflow(bake: Bake) -> None:
 @pytest.mark.parametrize(
     ("engine", "services"),
     [
-        ("background", {"api"}),
-        ("celery", {"redis", "api", "worker", "scheduler", "monitor"}),
-        ("rq", {"redis", "api", "worker", "scheduler", "monitor"}),
+        ("background", {"proxy", "api"}),
+        ("celery", {"redis", "proxy", "api", "worker", "scheduler", "monitor"}),
+        ("rq", {"redis", "proxy", "api", "worker", "scheduler", "monitor"}),
     ],
 )
 def test_compose(bake: Bake, engine: str, sink: str, services: set[str]) -> None:
     compose = yaml.safe_load((bake(engine=engine, sink=sink) / "compose.yaml").read_text(encoding="utf-8"))
 
     assert set(compose["services"]) == services
+    assert {name for name, service in compose["services"].items() if "ports" in service} <= {"proxy", "monitor"}
     for service in compose["services"].values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
-        assert service.get("read_only") or "build" not in service
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["read_only"]
+        assert service.keys() >= {"mem_limit", "pids_limit"}
+        assert service.keys() & {"build", "user"}  # the built images have a user
     assert ("records" in compose.get("volumes", {})) == (sink == "file")
     assert ("redis" in compose.get("volumes", {})) == (engine != "background")
+
+
+@pytest.mark.parametrize("engine", ["celery", "rq"])
+def test_compose_protects_redis_and_its_monitor(bake: Bake, engine: str) -> None:
+    services = yaml.safe_load((bake(engine=engine) / "compose.yaml").read_text(encoding="utf-8"))["services"]
+
+    assert "--requirepass ${REDIS_PASSWORD}" in services["redis"]["command"]
+    for name in ("api", "worker", "scheduler", "monitor"):
+        assert re.fullmatch(
+            r"redis://:\$\{REDIS_PASSWORD:\?.*\}@redis:6379/0", services[name]["environment"]["REDIS_URL"]
+        )
+    monitor = services["monitor"]
+    assert monitor["profiles"] == ["monitor"]
+    assert "env_file" not in monitor
+    assert monitor["environment"].keys() == {"REDIS_URL"}
+    assert {"celery": "--read-only", "rq": "--disable-delete"}[engine] in monitor["command"]
 
 
 def test_same_answers_give_the_same_project(bake: Bake, tmp_path: Path) -> None:
