@@ -3,7 +3,9 @@
 import itertools
 import re
 import subprocess
+import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +225,28 @@ def test_dockerfile(bake: Bake, engine: str) -> None:
 
 def test_workflow(bake: Bake) -> None:
     check("zizmor", "--offline", "--pedantic", ".", project=bake())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="CI runs on Linux")
+@pytest.mark.parametrize(
+    ("ci", "file", "steps"),
+    [
+        ("github", ".github/workflows/ci.yml", lambda job: [step.get("run", "") for step in job["steps"]]),
+        ("gitlab", ".gitlab-ci.yml", lambda job: job["before_script"]),
+    ],
+)
+def test_ci_installs_what_is_locked(bake: Bake, ci: str, file: str, steps: Callable[[Any], list[str]]) -> None:
+    project = bake(ci=ci)
+    workflow = yaml.safe_load((project / file).read_text(encoding="utf-8"))
+    (install,) = [step for step in steps(workflow.get("jobs", workflow)["check"]) if "uv sync" in step]
+
+    def installed() -> str:
+        script = f"uv() {{ echo $*; }}; {install}"
+        return subprocess.check_output(["bash", "-e", "-c", script], cwd=project, text=True)
+
+    assert installed() == "sync\n"
+    (project / "uv.lock").touch()
+    assert installed() == "sync --locked\n"
 
 
 @pytest.mark.parametrize("sink", PROMPTS["sink"])
