@@ -12,7 +12,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -21,7 +21,7 @@ from string import Template
 import pytest
 import yaml
 from conftest import ENVIRONMENT, PROMPTS, Bake, generate
-from serving import Process, Redis, free_port, send, wait_for
+from serving import Process, Redis, free_port, redis_binary, send, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the image is a Linux system")
 
@@ -296,6 +296,28 @@ def test_requests_get_less_time_than_the_container(bake: Bake, engine: str) -> N
     compose = yaml.safe_load((project / "compose.yaml").read_text(encoding="utf-8"))
     grace = compose["services"]["api"].get("stop_grace_period", f"{GRACE}s")
     assert 0 < int(command[command.index("--timeout-graceful-shutdown") + 1]) < int(grace.removesuffix("s"))
+
+
+@pytest.mark.parametrize("engine", ["celery", "rq"])
+def test_redis_asks_for_its_password(bake: Bake, tmp_path: Path, engine: str) -> None:
+    compose = yaml.safe_load((bake(engine=engine) / "compose.yaml").read_text(encoding="utf-8"))
+    command = shlex.split(compose["services"]["redis"]["command"].replace("${REDIS_PASSWORD}", "hunter2"))
+    port = free_port()
+    redis = Process([redis_binary(), *command[1:], "--port", str(port)], tmp_path, ENVIRONMENT, tmp_path / "redis.txt")
+
+    def answer(commands: str) -> str:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(commands.encode())
+            connection.shutdown(socket.SHUT_WR)
+            return connection.makefile().read()
+        return ""
+
+    try:
+        wait_for(lambda: answer("PING\r\n"), "Redis to answer")
+        assert answer("PING\r\n").startswith("-NOAUTH")
+        assert answer("AUTH hunter2\r\nPING\r\n") == "+OK\n+PONG\n"
+    finally:
+        redis.kill()
 
 
 @pytest.mark.faults
