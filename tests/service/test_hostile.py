@@ -45,7 +45,7 @@ REQUESTS: list[tuple[bytes, set[int | None]]] = [
     (post("/send-notification/../../forged@b.de"), {422}),
     (post("/log/../../forged?message=forged"), {404}),
     (post("//forged/?message=forged"), {404}),
-    (post("http://elsewhere.example/log/?message=forged&message="), {422}),
+    (post("http://elsewhere.example/log/?message=forged&message="), {404, 422}),
     # Floods.
     (post(f"/log/?message={'x' * MEGABYTE}"), {400, 414, 422, 431, None}),
     (post("/log/?message=x" + "&x=y" * (MEGABYTE // 4)), {200, 400, 414, 422, 431, None}),

@@ -1,7 +1,7 @@
 """The types of requests, responses and records."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from email_validator import validate_email
 from pydantic import AfterValidator, BaseModel, Field
@@ -68,3 +68,14 @@ class Problem(BaseModel):
     """The reason why a request was not served."""
 
     detail: str
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    413: {"model": Problem, "description": "The body is too large"},
+    503: {
+        "model": Problem,
+        "description": "The work could not be scheduled; try again later",
+        "headers": {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}},
+    },
+}
+"""The `responses` of a router whose endpoints schedule tasks."""
