@@ -532,7 +532,7 @@ def test_project_with_an_odd_name_works(bake: Bake) -> None:
 
     project.run("pytest", "--no-cov")
     page, info = json.loads(project.run("python", "-c", ask))
-    assert f"<title>{NAME} - Swagger UI</title>" in html.unescape(page)
+    assert f"<title>{NAME}</title>" in html.unescape(page)
     assert (info["title"], info["summary"]) == (NAME, NAME)
 
 
