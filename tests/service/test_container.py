@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from string import Template
+from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -262,12 +263,29 @@ def check_contents(image: Image) -> None:
         assert stage.owners[stage.said["VOLUME"]] == stage.said["USER"]
 
 
-def check_monitor(image: Image) -> None:
-    """Check that the image of the monitor has its command."""
+def check_monitor(image: Image, folder: Path, page: str) -> None:
+    """Check that the monitor shows a page that it reads from the Redis of its only variable."""
     stage = image.enter("monitor")
     assert stage.said["USER"] in stage.users.values()
-    command = image.compose["monitor"]["command"]
-    assert subprocess.run([*command, "--help"], cwd=stage.folder, env=stage.env, capture_output=True).returncode == 0
+    compose = image.compose["monitor"]
+    (variable,) = compose["environment"]
+    port = str(free_port())
+    # Unlike in a container, all interfaces of this machine would be open.
+    command = [word.replace("0.0.0.0", "127.0.0.1") for word in compose["command"]]  # noqa: S104
+    env = stage.env | {"FLOWER_ADDRESS": "127.0.0.1", "FLOWER_PORT": port, "RQ_DASHBOARD_PORT": port}
+    with ExitStack() as stack:
+        redis = Redis(folder)
+        stack.callback(redis.process.kill)
+        monitor = Process(command, stage.folder, env | {variable: redis.url}, folder / "monitor.txt")
+        stack.callback(monitor.kill)
+
+        def shown() -> bool:
+            with suppress(OSError):
+                return urlopen(f"http://127.0.0.1:{port}{page}").status == 200
+            return False
+
+        wait_for(lambda: shown() or not monitor.runs(), f"{page} of the monitor")
+        assert monitor.runs(), monitor.said()
 
 
 @pytest.mark.parametrize(
@@ -286,7 +304,7 @@ def test_image(sink: str, engine: str, tmp_path: Path, subtests: pytest.Subtests
         check_services(image, tmp_path)
     if "monitor" in image.compose:
         with subtests.test("monitor"):
-            check_monitor(image)
+            check_monitor(image, tmp_path, {"celery": "/broker", "rq": "/0/data/queues.json"}[engine])
 
 
 @pytest.mark.parametrize("engine", PROMPTS["engine"])
