@@ -135,8 +135,13 @@ def package_fault(name: str, dependencies: set[str]) -> str | None:
     if keyword.iskeyword(name) or keyword.issoftkeyword(name) or name in OTHER_KEYWORDS:
         return "is a Python keyword; choose another name"
     taken = {
-        # python-json-logger is imported as pythonjsonlogger.
-        "a dependency of the service": {name.replace("-", sign) for name in dependencies for sign in ("_", "")},
+        # python-json-logger is imported as pythonjsonlogger, and python-dotenv as dotenv.
+        "a dependency of the service": {
+            form.replace("-", sign)
+            for name in dependencies
+            for form in (name, name.removeprefix("python-"))
+            for sign in ("_", "")
+        },
         "a module of Python's standard library": STANDARD_MODULES,
         # pytest imports these as top-level modules, in place of a package of the same name.
         "a module of the service's tests": {path.name.split(".")[0] for path in (SERVICE / "tests").iterdir()},

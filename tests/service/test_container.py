@@ -12,16 +12,17 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from string import Template
+from urllib.request import urlopen
 
 import pytest
 import yaml
 from conftest import ENVIRONMENT, PROMPTS, Bake, generate
-from serving import Process, Redis, free_port, send, wait_for
+from serving import Process, Redis, free_port, redis_binary, send, wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the image is a Linux system")
 
@@ -222,7 +223,7 @@ def check_services(image: Image, folder: Path) -> None:
     with ExitStack() as stack:
         containers = Containers(image, folder, stack)
         files = image.files()
-        services = [name for name in image.compose if name not in ("redis", "monitor")]
+        services = [name for name in image.compose if name not in ("redis", "proxy", "monitor")]
         processes = {name: containers.start(name) for name in services}
         writer = processes.get("worker", processes["api"])
         assert send(f"http://127.0.0.1:{containers.port}/log/?message=hello").status == 200
@@ -262,12 +263,29 @@ def check_contents(image: Image) -> None:
         assert stage.owners[stage.said["VOLUME"]] == stage.said["USER"]
 
 
-def check_monitor(image: Image) -> None:
-    """Check that the image of the monitor has its command."""
+def check_monitor(image: Image, folder: Path, page: str) -> None:
+    """Check that the monitor shows a page that it reads from the Redis of its only variable."""
     stage = image.enter("monitor")
     assert stage.said["USER"] in stage.users.values()
-    command = image.compose["monitor"]["command"]
-    assert subprocess.run([*command, "--help"], cwd=stage.folder, env=stage.env, capture_output=True).returncode == 0
+    compose = image.compose["monitor"]
+    (variable,) = compose["environment"]
+    port = str(free_port())
+    # Unlike in a container, all interfaces of this machine would be open.
+    command = [word.replace("0.0.0.0", "127.0.0.1") for word in compose["command"]]  # noqa: S104
+    env = stage.env | {"FLOWER_ADDRESS": "127.0.0.1", "FLOWER_PORT": port, "RQ_DASHBOARD_PORT": port}
+    with ExitStack() as stack:
+        redis = Redis(folder)
+        stack.callback(redis.process.kill)
+        monitor = Process(command, stage.folder, env | {variable: redis.url}, folder / "monitor.txt")
+        stack.callback(monitor.kill)
+
+        def shown() -> bool:
+            with suppress(OSError):
+                return urlopen(f"http://127.0.0.1:{port}{page}").status == 200
+            return False
+
+        wait_for(lambda: shown() or not monitor.runs(), f"{page} of the monitor")
+        assert monitor.runs(), monitor.said()
 
 
 @pytest.mark.parametrize(
@@ -286,7 +304,7 @@ def test_image(sink: str, engine: str, tmp_path: Path, subtests: pytest.Subtests
         check_services(image, tmp_path)
     if "monitor" in image.compose:
         with subtests.test("monitor"):
-            check_monitor(image)
+            check_monitor(image, tmp_path, {"celery": "/broker", "rq": "/0/data/queues.json"}[engine])
 
 
 @pytest.mark.parametrize("engine", PROMPTS["engine"])
@@ -296,6 +314,28 @@ def test_requests_get_less_time_than_the_container(bake: Bake, engine: str) -> N
     compose = yaml.safe_load((project / "compose.yaml").read_text(encoding="utf-8"))
     grace = compose["services"]["api"].get("stop_grace_period", f"{GRACE}s")
     assert 0 < int(command[command.index("--timeout-graceful-shutdown") + 1]) < int(grace.removesuffix("s"))
+
+
+@pytest.mark.parametrize("engine", ["celery", "rq"])
+def test_redis_asks_for_its_password(bake: Bake, tmp_path: Path, engine: str) -> None:
+    compose = yaml.safe_load((bake(engine=engine) / "compose.yaml").read_text(encoding="utf-8"))
+    command = shlex.split(compose["services"]["redis"]["command"].replace("${REDIS_PASSWORD}", "hunter2"))
+    port = free_port()
+    redis = Process([redis_binary(), *command[1:], "--port", str(port)], tmp_path, ENVIRONMENT, tmp_path / "redis.txt")
+
+    def answer(commands: str) -> str:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(commands.encode())
+            connection.shutdown(socket.SHUT_WR)
+            return connection.makefile().read()
+        return ""
+
+    try:
+        wait_for(lambda: answer("PING\r\n"), "Redis to answer")
+        assert answer("PING\r\n").startswith("-NOAUTH")
+        assert answer("AUTH hunter2\r\nPING\r\n") == "+OK\n+PONG\n"
+    finally:
+        redis.kill()
 
 
 @pytest.mark.faults

@@ -41,6 +41,18 @@ def test_log_lines_name_their_request(service: Service) -> None:
     assert {record["request_id"] for record in records} >= {None, "4711", other.headers["X-Request-ID"]}
 
 
+def test_log_tells_no_arguments(service: Service) -> None:
+    service.post("/log/?message=private-text")
+    service.post("/send-notification/private-name@example.com")
+    service.expect("log", "private-text")
+    service.expect("emails", "Email to private-name@example.com: This is your notification content.")
+    wait_for(service.is_idle, "the ends of the tasks")
+
+    messages = [record["message"] for record in logged(service)]
+    assert [message for message in messages if "POST /send-notification/*** HTTP" in message]
+    assert not [process.said() for process in service.processes if "private" in process.said()]
+
+
 @pytest.mark.parametrize("installed", variants(["file"], ["background"]), indirect=True)
 @pytest.mark.parametrize(
     ("options", "level", "loggers"),

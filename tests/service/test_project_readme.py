@@ -13,6 +13,11 @@ from serving import wait_for
 from shell import SERVERS, Shell, commands
 
 MONITOR_PAGES = {"background": [], "celery": ["/", "/tasks", "/broker"], "rq": ["/"]}
+# Requests that any page in a browser could send to a monitor, and a word of the refusal.
+MONITOR_ATTACKS = {
+    "celery": ("/api/worker/shutdown/celery@localhost", "FLOWER_UNAUTHENTICATED_API"),
+    "rq": ("/queue/default/failed/empty", "DISABLED"),
+}
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the README is written for a POSIX shell")
 
@@ -42,6 +47,10 @@ def test_commands_and_examples(bake: Bake, tmp_path: Path, variant: tuple[str, s
                 shell.run(command)
         for page in MONITOR_PAGES[engine]:
             assert urlopen(f"http://127.0.0.1:{shell.monitor}{page}").status == 200
+        if engine in MONITOR_ATTACKS:
+            path, answer = MONITOR_ATTACKS[engine]
+            attack = f"curl --silent -X POST http://127.0.0.1:{shell.monitor}{path}"
+            assert answer in shell.run(attack)
 
         examples = readme.partition("\n## Examples\n")[2].partition("\n## ")[0]
         rows = [

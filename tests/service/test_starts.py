@@ -1,12 +1,14 @@
 """How a service starts, follows its settings, runs in several processes, and stops."""
 
+import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from conftest import Installed, few_variants, few_variants_first, variants
 from loads import flood
-from serving import SERVER, refused_start, serve, wait_for
+from serving import SCHEDULE, SERVER, WORKER, refused_start, serve, wait_for
 
 each_engine = pytest.mark.parametrize("installed", few_variants(), indirect=True)
 in_process = pytest.mark.parametrize("installed", variants(engines=["background"]), indirect=True)
@@ -32,6 +34,20 @@ def test_bad_settings_stop_the_start(installed: Installed, tmp_path: Path) -> No
     assert said.startswith("Cannot start: SERVICE_NAME: ")
     assert "; OPERATOR_EMAIL: " in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("installed", variants(["file"], ["celery", "rq"]), indirect=True)
+@pytest.mark.parametrize("commands", [{}, WORKER, SCHEDULE], ids=["server", "worker", "schedule"])
+def test_bad_settings_stop_each_process(installed: Installed, tmp_path: Path, commands: dict[str, Any]) -> None:
+    command = commands.get(installed.engine, SERVER)
+    status, said = refused_start(installed, tmp_path, *command, REDIS_URL="redis://localhost/0?socket_timeout=abc")
+    assert status == 3
+    assert re.fullmatch("Cannot start: REDIS_URL: .*\n", said)
+
+    (tmp_path / ".env").write_text("\nSERVICE_NAME='My service\n")
+    status, said = refused_start(installed, tmp_path, *command)
+    assert status == 3
+    assert re.fullmatch("Cannot start: .env: line 2 .*\n", said)
 
 
 @pytest.mark.parametrize("installed", variants(["file"], ["background"]), indirect=True)

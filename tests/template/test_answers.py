@@ -121,6 +121,8 @@ def test_names_of_dependencies_are_refused(bake: Bake, engine: str) -> None:
         assert [line.split(" is the name of ")[1] for line in extension.answer_faults(answers)] == [
             "a dependency of the service; choose another name"
         ] * 2
+    for name in ("pythonjsonlogger", "dotenv"):
+        assert len(extension.answer_faults(GOOD | {"engine": engine, "package_name": name})) == 1
 
 
 def test_names_of_dependencies_of_other_engines_are_free() -> None:
@@ -530,7 +532,7 @@ def test_project_with_an_odd_name_works(bake: Bake) -> None:
 
     project.run("pytest", "--no-cov")
     page, info = json.loads(project.run("python", "-c", ask))
-    assert f"<title>{NAME} - Swagger UI</title>" in html.unescape(page)
+    assert f"<title>{NAME}</title>" in html.unescape(page)
     assert (info["title"], info["summary"]) == (NAME, NAME)
 
 

@@ -3,7 +3,9 @@
 import itertools
 import re
 import subprocess
+import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +57,11 @@ ALWAYS = {
     "README.md",
     "pyproject.toml",
     "src/myservice/py.typed",
-    *modules("src/myservice", "__init__ health logs main middleware models routes settings sink tasks"),
-    *modules("tests", "conftest test_health test_logs test_main test_middleware test_routes test_settings test_sink"),
+    *modules("src/myservice", "__init__ health logs main middleware models pages routes settings sink tasks"),
+    *modules(
+        "tests",
+        "conftest test_health test_logs test_main test_middleware test_pages test_routes test_settings test_sink",
+    ),
 }
 FILES: dict[str, dict[Any, set[str]]] = {
     "engine": {
@@ -66,7 +71,7 @@ FILES: dict[str, dict[Any, set[str]]] = {
         "rq": modules("src/myservice", "broker scheduler tracing worker")
         | modules("tests", "test_broker test_redis_down test_scheduler test_tracing test_worker"),
     },
-    "container": {True: {"Dockerfile", ".dockerignore", "compose.yaml"}, False: set()},
+    "container": {True: {"Dockerfile", ".dockerignore", "compose.yaml", "nginx.conf"}, False: set()},
     "ci": {
         "github": {".github/workflows/ci.yml", ".github/dependabot.yml"},
         "gitlab": {".gitlab-ci.yml"},
@@ -166,6 +171,7 @@ COMMON = {
     "fastapi-offline",
     "pydantic",
     "pydantic-settings",
+    "python-dotenv",
     "python-json-logger",
     "uvicorn",
 }
@@ -221,24 +227,67 @@ def test_workflow(bake: Bake) -> None:
     check("zizmor", "--offline", "--pedantic", ".", project=bake())
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="CI runs on Linux")
+@pytest.mark.parametrize(
+    ("ci", "file", "steps"),
+    [
+        ("github", ".github/workflows/ci.yml", lambda job: [step.get("run", "") for step in job["steps"]]),
+        ("gitlab", ".gitlab-ci.yml", lambda job: job["before_script"]),
+    ],
+)
+def test_ci_installs_what_is_locked(bake: Bake, ci: str, file: str, steps: Callable[[Any], list[str]]) -> None:
+    project = bake(ci=ci)
+    workflow = yaml.safe_load((project / file).read_text(encoding="utf-8"))
+    (install,) = [step for step in steps(workflow.get("jobs", workflow)["check"]) if "uv sync" in step]
+
+    def installed() -> str:
+        script = f"uv() {{ echo $*; }}; {install}"
+        return subprocess.check_output(["bash", "-e", "-c", script], cwd=project, text=True)
+
+    assert installed() == "sync\n"
+    (project / "uv.lock").touch()
+    assert installed() == "sync --locked\n"
+
+
 @pytest.mark.parametrize("sink", PROMPTS["sink"])
 @pytest.mark.parametrize(
     ("engine", "services"),
     [
-        ("background", {"api"}),
-        ("celery", {"redis", "api", "worker", "scheduler", "monitor"}),
-        ("rq", {"redis", "api", "worker", "scheduler", "monitor"}),
+        ("background", {"proxy", "api"}),
+        ("celery", {"redis", "proxy", "api", "worker", "scheduler", "monitor"}),
+        ("rq", {"redis", "proxy", "api", "worker", "scheduler", "monitor"}),
     ],
 )
 def test_compose(bake: Bake, engine: str, sink: str, services: set[str]) -> None:
     compose = yaml.safe_load((bake(engine=engine, sink=sink) / "compose.yaml").read_text(encoding="utf-8"))
 
     assert set(compose["services"]) == services
+    assert {name for name, service in compose["services"].items() if "ports" in service} <= {"proxy", "monitor"}
     for service in compose["services"].values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
-        assert service.get("read_only") or "build" not in service
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["read_only"]
+        assert service.keys() >= {"mem_limit", "pids_limit"}
+        assert service.keys() & {"build", "user"}  # the built images have a user
     assert ("records" in compose.get("volumes", {})) == (sink == "file")
     assert ("redis" in compose.get("volumes", {})) == (engine != "background")
+
+
+@pytest.mark.parametrize("engine", ["celery", "rq"])
+def test_compose_protects_redis_and_its_monitor(bake: Bake, engine: str) -> None:
+    services = yaml.safe_load((bake(engine=engine) / "compose.yaml").read_text(encoding="utf-8"))["services"]
+
+    assert "--requirepass ${REDIS_PASSWORD}" in services["redis"]["command"]
+    for name in ("api", "worker", "scheduler"):
+        assert re.fullmatch(
+            r"redis://:\$\{REDIS_PASSWORD:\?.*\}@redis:6379/0", services[name]["environment"]["REDIS_URL"]
+        )
+    monitor = services["monitor"]
+    assert monitor["profiles"] == ["monitor"]
+    assert "env_file" not in monitor
+    assert list(monitor["environment"].values()) == [services["api"]["environment"]["REDIS_URL"]]
+    assert {"celery": "--read-only", "rq": "--disable-delete"}[engine] in monitor["command"]
 
 
 def test_same_answers_give_the_same_project(bake: Bake, tmp_path: Path) -> None:

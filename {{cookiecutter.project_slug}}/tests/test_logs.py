@@ -61,6 +61,42 @@ def test_terminal_gets_text(configure: Configure) -> None:
     assert "ERROR uvicorn.error [-] It failed\nTraceback" in stderr.getvalue()
 
 
+def test_text_is_not_forged(configure: Configure) -> None:
+    stderr = configure(terminal=True)
+    try:
+        raise OSError("\x1b[2K")
+    except OSError:
+        logging.getLogger("service").exception("one\ntwo\x85three\u2028four")
+
+    lines = stderr.getvalue().splitlines()
+    assert lines[0].endswith(r" ERROR service [-] one\ntwo\x85three\u2028four")
+    assert lines[1] == "Traceback (most recent call last):"
+    assert lines[-1] == r"OSError: \x1b[2K"
+
+
+@pytest.mark.parametrize(
+    ("target", "logged"),
+    [
+        ("/log/?message=secret", "/log/"),
+        ("/send-notification/ada%40example.com", "/send-notification/***"),
+        ("/send-notification/a/b%40example.com?x=y", "/send-notification/***"),
+        ("/ada%40example.com/x", "/***"),
+    ],
+)
+def test_arguments_of_requests_are_not_logged(
+    configure: Configure, target: str, logged: str
+) -> None:
+    stderr = configure()
+    access = ('%s - "%s %s HTTP/%s" %d', "127.0.0.1:5000", "POST", target, "1.1", 200)
+    logging.getLogger("uvicorn.access").info(*access)
+    logging.getLogger("uvicorn.error").info('%s - "WebSocket %s" 403', "127.0.0.1:5000", target)
+
+    assert [json.loads(line)["message"] for line in stderr.getvalue().splitlines()] == [
+        f'127.0.0.1:5000 - "POST {logged} HTTP/1.1" 200',
+        f'127.0.0.1:5000 - "WebSocket {logged}" 403',
+    ]
+
+
 @pytest.mark.parametrize(
     ("level", "options", "logged"),
     [

@@ -22,13 +22,6 @@ def test_start_is_refused_where_records_cannot_be_written(
     assert capsys.readouterr().err == "Cannot start: No space left on device\n"
 
 
-def test_index_leads_to_the_documentation(client: TestClient) -> None:
-    response = client.get("/")
-
-    assert response.status_code == 200
-    assert response.url.path == "/docs"
-
-
 def test_every_endpoint_is_documented(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
 

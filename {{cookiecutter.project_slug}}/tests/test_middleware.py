@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
+from unittest.mock import AsyncMock
 
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 from httpx2 import ASGITransport, AsyncClient, Response
+from starlette.types import Message
 
 from {{ cookiecutter.package_name }} import middleware
 
@@ -40,6 +42,26 @@ def test_large_body_is_refused(
     assert refused.json() == {"detail": "Content Too Large"}
     assert "X-Request-ID" in refused.headers
     assert records("log") == ["taken"]
+
+
+def test_request_whose_body_breaks_off_is_dropped() -> None:
+    app, send = AsyncMock(), AsyncMock()
+    messages: list[Message] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b"hel", "more_body": True},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop()
+
+    async def run() -> None:
+        scope = {"type": "http", "headers": [(b"content-length", b"5")]}
+        await middleware.body_limit(app)(scope, receive, send)
+
+    asyncio.run(run())
+
+    app.assert_not_called()
+    send.assert_not_called()
 
 
 def test_chunks_of_a_body_add_up() -> None:

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 Records = Callable[[str], list[str]]
 
-ONE_LINERS = ["x", "x" * 1000, "Grüße, 世界 🚀", "\"quoted\" 'twice' \\ {} %s", " "]
+ONE_LINERS = ["x", "x" * 1000, "Grüße, 世界 🚀 \ufffd", "\"quoted\" 'twice' \\ {} %s", " "]
 # The first and the last of each range that is not allowed.
 NOT_ONE_LINE = ["", "x" * 1001, "two\nlines", *"\x00\x1f\x7f\x9f\u2028\u202e\u2066\u2069"]
 NO_ADDRESSES = ["ada", "ada@", "@b.de", "ada@b", "a da@b.de", "a%0A@b.de", "Ada <ada@b.de>"]
@@ -66,6 +66,22 @@ def test_text_that_is_not_one_line_is_refused(
     assert fault["loc"] == ["query", parameter]
     assert re.search("must not contain|at least 1|at most 1000", fault["msg"])
     assert records(channel) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/log/?message=%FF", "query"),
+        ("/service-event/?event=a%C3%28", "query"),
+        ("/send-notification/%FF@b.de", "path"),
+    ],
+)
+def test_text_that_is_not_utf_8_is_refused(client: TestClient, path: str, place: str) -> None:
+    response = client.post(path)
+
+    assert response.status_code == 422
+    fault = {"type": "string_unicode", "loc": [place], "msg": "must be UTF-8"}
+    assert response.json() == {"detail": [fault]}
 
 
 @pytest.mark.parametrize("address", [*NO_ADDRESSES, TOO_LONG])

@@ -58,6 +58,53 @@ def test_bad_values_stop_the_start(
     assert re.findall("([A-Z_]+): ", message) == list(BAD_VALUES)
 
 
+{% if cookiecutter.engine != "background" %}
+@pytest.mark.parametrize(
+    "url",
+    ["http://h", "redis://h/abc", "redis://h/0/1", "redis://h?socket_timeout=abc", "redis://h#1"],
+)
+def test_url_that_redis_clients_would_misread_stops_the_start(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+
+    with pytest.raises(SystemExit):
+        load_settings()
+
+    assert re.fullmatch("Cannot start: REDIS_URL: .*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("url", ["redis://h", "redis://h/", "redis://:secret@h:1/12", "rediss://h"])
+def test_url_of_redis_is_taken(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+
+    assert load_settings().redis_url.host == "h"
+
+
+{% endif %}
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('LOG_LEVEL=INFO\n\nSERVICE_NAME="My service\nOPERATOR_EMAIL=a@b.de\n', ".env: line 3 "),
+        ("SERVICE_NAME=a\0b\n", "SERVICE_NAME: "),
+{% if cookiecutter.sink == "file" %}
+        ("RECORDS_DIR=a\0b\n", "RECORDS_DIR: "),
+{% endif %}
+    ],
+)
+def test_file_with_a_bad_line_stops_the_start(
+    text: str, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(".env").write_text(text, encoding="utf-8")
+
+    with pytest.raises(SystemExit):
+        load_settings()
+
+    message = capsys.readouterr().err
+    assert message.startswith(f"Cannot start: {fault}")
+    assert message.count("\n") == 1
+
+
 def test_file_that_is_not_text_stops_the_start(capsys: pytest.CaptureFixture[str]) -> None:
     Path(".env").write_bytes(b"SERVICE_NAME=\xe9\n")
 

@@ -11,13 +11,13 @@ from fastapi import FastAPI, Request
 {% if cookiecutter.engine != "background" %}
 from fastapi.concurrency import run_in_threadpool
 {% endif %}
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 
 {% if cookiecutter.engine == "background" %}
-from . import health, logs, middleware, routes, shutdown, sink
+from . import health, logs, middleware, pages, routes, shutdown, sink
 {% else %}
-from . import broker, health, logs, middleware, routes, sink
+from . import broker, health, logs, middleware, pages, routes, sink
 {% endif %}
 from .settings import abort, settings
 
@@ -54,20 +54,18 @@ app = FastAPIOffline(
     summary=package["Summary"],
     version=package["Version"],
     lifespan=lifespan,
+    docs_url=None,  # `pages` has these pages
+    redoc_url=None,
 )
 {% if cookiecutter.engine == "background" %}
 app.add_middleware(middleware.task_failure)
 {% endif %}
+app.add_middleware(middleware.utf_8)
 app.add_middleware(middleware.body_limit)
 app.add_middleware(middleware.request_id)
 app.include_router(routes.router)
 app.include_router(health.router)
-
-
-@app.get("/", include_in_schema=False)
-async def index() -> RedirectResponse:
-    """Lead visitors to the documentation."""
-    return RedirectResponse("docs")
+app.include_router(pages.router)
 
 
 {% if cookiecutter.engine != "background" %}

@@ -5,6 +5,7 @@ import secrets
 {% if cookiecutter.engine == "background" %}
 from contextlib import suppress
 {% endif %}
+from urllib.parse import unquote_to_bytes
 
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,6 +37,24 @@ def request_id(app: ASGIApp) -> ASGIApp:
             await send(message)
 
         await app(scope, receive, send_with_id)
+
+    return middleware
+
+
+def utf_8(app: ASGIApp) -> ASGIApp:
+    """Answer 422 to text that is not UTF-8, whose bytes the server and Starlette would replace."""
+
+    async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            for place, text in (("path", scope["raw_path"]), ("query", scope["query_string"])):
+                try:
+                    if b"%" in text:
+                        unquote_to_bytes(text).decode()
+                except UnicodeDecodeError:
+                    fault = {"type": "string_unicode", "loc": [place], "msg": "must be UTF-8"}
+                    await JSONResponse({"detail": [fault]}, 422)(scope, receive, send)
+                    return
+        await app(scope, receive, send)
 
     return middleware
 

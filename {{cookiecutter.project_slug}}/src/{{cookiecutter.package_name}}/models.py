@@ -1,7 +1,7 @@
 """The types of requests, responses and records."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from email_validator import validate_email
 from pydantic import AfterValidator, BaseModel, Field
@@ -10,8 +10,9 @@ from starlette.convertors import PathConvertor, register_url_convertor
 Channel = Literal["log", "emails", "task_log", "service_log"]
 """The streams of records."""
 
-# No control characters, no line and paragraph separators, and nothing that reverses text.
-ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$"
+# Control characters, line and paragraph separators, and what reverses text.
+NOT_ON_A_LINE = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+ONE_LINE = rf"^[^{NOT_ON_A_LINE}]*$"
 
 
 def one_line(text: str) -> str:
@@ -67,3 +68,14 @@ class Problem(BaseModel):
     """The reason why a request was not served."""
 
     detail: str
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    413: {"model": Problem, "description": "The body is too large"},
+    503: {
+        "model": Problem,
+        "description": "The work could not be scheduled; try again later",
+        "headers": {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}},
+    },
+}
+"""The `responses` of a router whose endpoints schedule tasks."""

@@ -4,21 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Path, Query
 
-from .models import EmailAddress, Line, Problem, Scheduled
+from .models import REFUSALS, EmailAddress, Line, Scheduled
 from .settings import settings
 from .tasks import Config, log_service_event, send_email, write_log
 
-router = APIRouter(
-    tags=["background tasks"],
-    responses={
-        413: {"model": Problem, "description": "The body is too large"},
-        503: {
-            "model": Problem,
-            "description": "The work could not be scheduled; try again later",
-            "headers": {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}},
-        },
-    },
-)
+router = APIRouter(tags=["background tasks"], responses=REFUSALS)
 
 
 @router.post("/log/", summary="Write a log line")

@@ -5,21 +5,11 @@ from typing import Annotated
 from celery import chain
 from fastapi import APIRouter, Path, Query
 
-from .models import EmailAddress, Line, Problem, Scheduled
+from .models import REFUSALS, EmailAddress, Line, Scheduled
 from .settings import settings
 from .tasks import Config, log_service_event, send_email, write_log
 
-router = APIRouter(
-    tags=["background tasks"],
-    responses={
-        413: {"model": Problem, "description": "The body is too large"},
-        503: {
-            "model": Problem,
-            "description": "The work could not be scheduled; try again later",
-            "headers": {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}},
-        },
-    },
-)
+router = APIRouter(tags=["background tasks"], responses=REFUSALS)
 
 # Endpoints are plain functions, which FastAPI runs in threads, because Redis may take a while.
 

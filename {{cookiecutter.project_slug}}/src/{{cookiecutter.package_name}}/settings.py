@@ -1,11 +1,13 @@
 """The settings, read once from the environment."""
 
-import sys
-{% if cookiecutter.sink == "file" %}
-from pathlib import Path
+{% if cookiecutter.engine != "background" %}
+import re
 {% endif %}
+import sys
+from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
+from dotenv.parser import parse_stream
 from pydantic import AfterValidator, {{ "BeforeValidator, " if cookiecutter.sink == "file" }}Field, {{ "RedisDsn, " if cookiecutter.engine != "background" }}ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -13,11 +15,20 @@ from .models import EmailAddress, one_line
 
 
 {% if cookiecutter.sink == "file" %}
-def not_empty(path: str | Path) -> str | Path:
-    """Return `path`; raises ValueError if it is empty, which would mean the current folder."""
-    if not str(path).strip():
-        raise ValueError("must not be empty")
+def folder(path: str | Path) -> str | Path:
+    """Return `path`; raises ValueError if it is empty, which would mean the current folder, or no path."""
+    if not str(path).strip() or "\0" in str(path):
+        raise ValueError("must be the path of a folder")
     return path
+
+
+{% endif %}
+{% if cookiecutter.engine != "background" %}
+def without_options(url: RedisDsn) -> RedisDsn:
+    """Return `url`; raises ValueError if it has parts that some clients ignore and others refuse."""
+    if not re.fullmatch("/[0-9]*", url.path or "/") or url.query or url.fragment:
+        raise ValueError("must end with the host, the port or the number of a database")
+    return url
 
 
 {% endif %}
@@ -37,7 +48,7 @@ class Settings(BaseSettings):
         description="The address that `/complex-task/` notifies.",
     )
 {% if cookiecutter.sink == "file" %}
-    records_dir: Annotated[Path, BeforeValidator(not_empty)] = Field(
+    records_dir: Annotated[Path, BeforeValidator(folder)] = Field(
         default=Path("records"),
         description="The folder of the record files. It is created if it is missing.",
     )
@@ -47,7 +58,7 @@ class Settings(BaseSettings):
         description="The lowest severity to log.",
     )
 {% if cookiecutter.engine != "background" %}
-    redis_url: RedisDsn = Field(
+    redis_url: Annotated[RedisDsn, AfterValidator(without_options)] = Field(
         default=RedisDsn("redis://localhost:6379/0"),
         description="The Redis that keeps the tasks; `rediss://` encrypts the connection.",
     )
@@ -65,9 +76,23 @@ def abort(reason: str) -> NoReturn:
     sys.exit(3)  # with any other status, uvicorn's supervisor would start it again and again
 
 
+def check_env_file() -> None:
+    """Refuse a `.env` with a line that is no setting: it would be skipped with a warning."""
+    file = Path(".env")
+    if not file.is_file():
+        return
+    with file.open(encoding="utf-8") as stream:
+        for binding in parse_stream(stream):
+            if binding.error:
+                text = binding.original.string  # with the blank lines before it
+                line = binding.original.line + text[: -len(text.lstrip())].count("\n")
+                abort(f".env: line {line} cannot be read; does it lack a quotation mark?")
+
+
 def load_settings() -> Settings:
     """Read the settings. A bad value ends the process with a message that names its variable."""
     try:
+        check_env_file()
         return Settings()
     except ValidationError as error:
         abort(
