@@ -191,6 +191,25 @@ def test_other_errors_are_not_taken_for_unreadable_jobs(
     assert broker.queue.intermediate_queue.get_job_ids()
 
 
+def test_retry_that_is_not_scheduled_is_not_lost(
+    work: Work, full_disk: Mock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = broker.queue.enqueue(tasks.write_log, "hello", retry=Retry(max=3, interval=5))
+    monkeypatch.setattr(Queue, "schedule_job", Mock(side_effect=broker.BrokerError))
+    work()
+
+    full_disk.assert_called_once()
+    assert job.get_status() == JobStatus.STARTED  # which RQ retries when the heartbeats end
+
+
+def test_killed_worker_does_not_stop_maintenance_for_long(work: Work) -> None:
+    lock = broker.queue.registry_cleaning_key
+    broker.queue.acquire_maintenance_lock()
+    work()
+
+    assert broker.queue.connection.ttl(lock) <= 60
+
+
 @pytest.mark.parametrize("method", ["dequeue_job_and_maintain_ttl", "execute_job"])
 def test_worker_waits_while_redis_is_full(
     method: str, work: Work, records: Records, monkeypatch: pytest.MonkeyPatch

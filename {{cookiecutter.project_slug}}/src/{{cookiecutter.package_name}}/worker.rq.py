@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import ValidationError
 from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import OutOfMemoryError, RedisError
 from rq import Queue, Worker
 from rq.exceptions import DeserializationError, InvalidJobOperation, StopRequested
@@ -64,6 +65,14 @@ class TaskJob(Job):
         if self.should_retry:
             timedelta(seconds=self.get_retry_interval())
 
+    def set_status(self, status: JobStatus, pipeline: Pipeline | None = None) -> None:
+        """Set the status of the job, but that of a retry only together with the retry.
+
+        RQ sets it before, too: if the worker was killed in between, the job would be lost.
+        """
+        if pipeline is not None or status != JobStatus.SCHEDULED:
+            super().set_status(status, pipeline)
+
 
 def waiting_for_memory(
     method: Callable[Concatenate[Any, P], T],
@@ -101,6 +110,9 @@ class TracingWorker(Worker):
     def run_maintenance_tasks(self) -> None:
         """Retry the jobs of killed workers, and the like."""
         self.put_aside_unreadable_jobs()
+        lock = self.queues[0].registry_cleaning_key
+        if self.connection.ttl(lock) > 60:  # RQ would wait 15 minutes for a worker that was killed
+            self.connection.expire(lock, 60)
         super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
 
     @waiting_for_memory
@@ -120,7 +132,8 @@ class TracingWorker(Worker):
     def put_aside_unreadable_jobs(self) -> int:
         """Move ids that were taken and lead to no readable job to a list; return their number."""
         queue = self.queues[0]
-        taken, unreadable = queue.intermediate_queue_key, 0
+        taken, aside = queue.intermediate_queue_key, f"{queue.key}:unreadable"
+        unreadable = 0
         for job_id in self.connection.lrange(taken, 0, -1):
             try:
                 queue.fetch_job(as_text(job_id))
@@ -129,9 +142,9 @@ class TracingWorker(Worker):
                     raise
                 with self.connection.pipeline() as pipeline:
                     pipeline.lrem(taken, 0, job_id)  # type: ignore[arg-type]
-                    pipeline.rpush(f"{queue.key}:unreadable", job_id)
+                    pipeline.rpush(aside, job_id)
                     pipeline.execute()
-                logger.error("The job %.50r is unreadable and put aside", job_id)
+                logger.error("The job %.50r is unreadable, and put into the list %s", job_id, aside)
                 unreadable += 1
         return unreadable
 
