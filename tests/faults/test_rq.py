@@ -125,10 +125,10 @@ def test_job_that_a_worker_does_not_know(fresh: Service) -> None:
     crafted = """
 from rq import Retry
 from myservice.broker import queue
-queue.enqueue("os.mkdir", "forbidden", retry=Retry(3))
-queue.enqueue("myservice.sink.os.mkdir", "forbidden", retry=Retry(3))
-queue.enqueue("myservice.tasks.write_log", "x", channel="../forbidden", retry=Retry(3))
-queue.enqueue("myservice.tasks.send_email", "forbidden", "x", retry=Retry(3))
+queue.enqueue("os.mkdir", "forbidden", retry=Retry(3, interval=10))
+queue.enqueue("myservice.sink.os.mkdir", "forbidden", retry=Retry(3, interval=10))
+queue.enqueue("myservice.tasks.write_log", "x", channel="../forbidden", retry=Retry(3, interval=10))
+queue.enqueue("myservice.tasks.send_email", "forbidden", "x", retry=Retry(3, interval=10))
 """
     assert fresh.start("python", "-c", crafted).wait() == 0
     worker = fresh.start_worker()
