@@ -180,4 +180,7 @@ def test_redis_is_full(fresh: Service) -> None:
 
     print(f"the worker went on after {went_on:.0f} s; {len(fresh.records('log')) - 20} of 20 tasks ran twice")
     assert set(fresh.records("log")) == set(map(str, range(20)))
-    assert worker.runs()
+    fresh.redis.command("CONFIG", "SET", "maxmemory", "1")
+    waits = worker.said().count("Redis is full")
+    wait_for(lambda: worker.said().count("Redis is full") > waits, "the worker to wait again")
+    assert worker.stop() == 0

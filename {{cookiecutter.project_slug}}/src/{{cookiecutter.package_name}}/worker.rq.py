@@ -234,7 +234,8 @@ def main() -> None:
         maintenance_interval=15,
         worker_ttl=30,
     )
-    worker.work(with_scheduler=True)  # which also starts the retries
+    with suppress(OutOfMemoryError):  # a full Redis does not take the worker's farewell
+        worker.work(with_scheduler=True)  # which also starts the retries
     tracing.flush()
     if not worker.told_to_stop:  # RQ has logged why, and returns as after a stop
         sys.exit(1)
