@@ -186,6 +186,16 @@ def test_unreadable_jobs_are_put_aside(
     assert not redis.exists(broker.queue.intermediate_queue_key)
 
 
+def test_unreadable_registry_does_not_stop_tasks(work: Work, records: Records) -> None:
+    redis, registry = broker.queue.connection, broker.queue.started_job_registry
+    redis.hset(Job.key_for("garbage"), mapping={"data": "[]", "status": "garbage"})
+    redis.zadd(registry.key, {"garbage:execution": 1})
+    broker.enqueue(tasks.write_log, "next")
+    work()
+
+    assert records("log") == ["next"]
+
+
 def test_other_errors_are_not_taken_for_unreadable_jobs(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,6 @@ queue = Queue(
     ),
 )
 
-
 _refused_until = 0.0  # the time until which Redis is not tried, or 0 while it answers
 
 

@@ -113,7 +113,12 @@ class TracingWorker(Worker):
         lock = self.queues[0].registry_cleaning_key
         if self.connection.ttl(lock) > 60:  # RQ would wait 15 minutes for a worker that was killed
             self.connection.expire(lock, 60)
-        super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+        try:
+            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+        except (RedisError, StopRequested):
+            raise
+        except Exception:  # an unreadable entry, for instance, must not keep tasks from running
+            logger.exception("Maintenance failed")
 
     @waiting_for_memory
     def dequeue_job_and_maintain_ttl(
