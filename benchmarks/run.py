@@ -152,7 +152,7 @@ class Bench:
                 ("worker", "celery"): ("celery", "-A", "myservice.worker", "worker"),
                 ("bare worker", "celery"): ("celery", "-A", "bare_celery", "worker"),
                 ("worker", "rq"): ("python", "-m", "myservice.worker"),
-                ("bare worker", "rq"): ("rq", "worker", "--url", self.redis.url),
+                ("bare worker", "rq"): ("rq", "worker", "--url", self.redis.url, "myservice"),
             }[name, engine]
             worker = Process([tool(environment, command[0]), *command[1:]], folder, variables, folder / "worker.txt")
             try:
@@ -165,8 +165,8 @@ class Bench:
 
     def _seconds_to_empty(self, engine: str) -> float:
         """The time that a worker takes from its first task to its last."""
-        waiting = {"celery": "LLEN celery", "rq": "LLEN rq:queue:default"}[engine].split()
-        begun = {"celery": "ZCARD unacked_index", "rq": "ZCARD rq:wip:default"}[engine].split()
+        waiting = {"celery": "LLEN celery", "rq": "LLEN rq:queue:myservice"}[engine].split()
+        begun = {"celery": "ZCARD unacked_index", "rq": "ZCARD rq:wip:myservice"}[engine].split()
         wait_for(lambda: self.redis.command(*waiting) != f":{TASKS[engine]}", "the first task")
         start = time.perf_counter()
         wait_for(

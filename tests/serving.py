@@ -41,9 +41,9 @@ SCHEDULE = {"celery": ("celery", "-A", "myservice.worker", "beat"), "rq": ("pyth
 UNFINISHED = [
     ("LLEN", "celery"),
     ("HLEN", "unacked"),
-    ("LLEN", "rq:queue:default"),
-    ("LLEN", "rq:queue:default:intermediate"),
-    *(("ZCARD", f"rq:{registry}:default") for registry in ("wip", "deferred", "scheduled")),
+    ("LLEN", "rq:queue:myservice"),
+    ("LLEN", "rq:queue:myservice:intermediate"),
+    *(("ZCARD", f"rq:{registry}:myservice") for registry in ("wip", "deferred", "scheduled")),
 ]
 CHANNELS = ("log", "emails", "task_log", "service_log")
 

@@ -5,7 +5,7 @@ import os
 from redis import Redis
 from rq import Queue
 
-queue = Queue(connection=Redis.from_url(os.environ["REDIS_URL"]))
+queue = Queue("myservice", connection=Redis.from_url(os.environ["REDIS_URL"]))
 
 
 def empty() -> None:

@@ -29,7 +29,7 @@ def test_worker_logs_start_and_end_of_each_task(service: Service) -> None:
     service.expect("log", "hello")
     start, end = {
         "celery": (r"write_log\[(\S+)\] started", r"write_log\[{}\] succeeded in"),
-        "rq": (r"default: write_log \((\S+)\)", r"default: Job OK \({}\)"),
+        "rq": (r"myservice: \S+write_log \((\S+)\)", r"myservice: Job OK \({}\)"),
     }[service.project.engine]
     worker = service.processes[1]
 
@@ -77,7 +77,7 @@ def test_tasks_travel_as_json(without_worker: Service) -> None:
         assert message["content-type"] == "application/json"
         arguments = json.loads(b64decode(message["body"]))[0]
     else:
-        job = command("LINDEX", "rq:queue:default", "0")
+        job = command("LINDEX", "rq:queue:myservice", "0")
         arguments = json.loads(decompress(command("HGET", f"rq:job:{job}", "data").encode("latin-1")))[2]
     assert arguments == [{"service_name": "MyService"}, "hello"]
 

@@ -76,7 +76,10 @@ broker.queue.connection = FakeRedis(server=redis)
 def run_tasks() -> None:
     """Do the work of a worker."""
     worker.TracingWorker(
-        broker.queue, serializer=JSONSerializer, exception_handlers=[worker.cancel_dependents]
+        [broker.queue.name],
+        connection=broker.queue.connection,
+        serializer=JSONSerializer,
+        exception_handlers=[worker.cancel_dependents],
     ).work(burst=True)
 
 
@@ -103,6 +106,9 @@ def _isolation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> {{ "None" if 
     # Jobs run in the process of the tests, and signals are for pytest.
     monkeypatch.setattr(Worker, "execute_job", SimpleWorker.execute_job)
     monkeypatch.setattr(Worker, "_install_signal_handlers", lambda _: None)
+    monkeypatch.setattr(broker, "_refused_until", 0.0)
+    # FakeRedis does not tell its version, and RQ would take tasks as from an old Redis.
+    monkeypatch.setattr("rq.queue.get_version", lambda _: (7, 0, 0))
 {% endif %}
     yield
     FakeRedis(server=redis).flushall()

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from redis.client import Pipeline
 from rq.job import JobStatus
 
-from {{ cookiecutter.package_name }} import tasks
+from {{ cookiecutter.package_name }} import broker, tasks
 from {{ cookiecutter.package_name }}.broker import BrokerError, enqueue, enqueue_in_order
 
 Records = Callable[[str], list[str]]
@@ -63,3 +64,30 @@ def test_redis_takes_both_tasks_or_none(
     work()
 
     assert records("log") in ([], ["first", "second"])
+
+
+def test_function_that_is_no_task_is_refused() -> None:
+    with pytest.raises(TypeError, match="@task"):
+        enqueue(print, "hello")
+
+
+def test_tasks_are_refused_at_once_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Mock(return_value=100.0)
+    monkeypatch.setattr("time.monotonic", clock)
+    execute = Mock(side_effect=BrokerError("Timeout"))
+    monkeypatch.setattr(Pipeline, "execute", execute)
+    for hand_over in (lambda: enqueue(tasks.write_log, "hello"), broker.check):
+        with pytest.raises(BrokerError):
+            hand_over()
+    assert execute.call_count == 1
+
+    def hang(_pipeline: Pipeline) -> list[Any]:
+        with pytest.raises(BrokerError):  # meanwhile, in another thread
+            broker.check()
+        return []
+
+    clock.return_value += 1
+    monkeypatch.setattr(Pipeline, "execute", hang)
+    enqueue(tasks.write_log, "hello")
+    monkeypatch.setattr(Pipeline, "execute", Mock())
+    broker.check()

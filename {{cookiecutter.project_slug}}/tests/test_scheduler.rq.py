@@ -6,6 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 from redis import Redis
+from rq import cron_job_registry
 from rq.cron import CronScheduler
 
 from {{ cookiecutter.package_name }} import logs, scheduler
@@ -14,8 +15,12 @@ from {{ cookiecutter.package_name }}.tasks import write_log
 
 
 def test_heartbeat_runs(
-    work: Callable[[], None], records: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
+    work: Callable[[], None],
+    records: Callable[[str], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO")
     monkeypatch.setattr(logs, "configure", Mock())
     monkeypatch.setattr(Redis, "from_url", lambda _url: queue.connection)
     monkeypatch.setattr(CronScheduler, "start", CronScheduler.enqueue_jobs)
@@ -25,6 +30,10 @@ def test_heartbeat_runs(
 
     assert records("service_log") == ["[TestService] heartbeat"]
     assert job.ttl == 60
+    (name,) = cron_job_registry.get_names(queue.connection)
+    assert name == "{{ cookiecutter.project_slug }}.heartbeat"
+    assert scheduler.JOBS[0].get_job_ids(queue.connection) == [job.id]
+    assert f"Enqueued {name} ({job.id})" in caplog.text
 
 
 def test_cron_job_keeps_its_options() -> None:

@@ -1,5 +1,6 @@
 """Tasks in a worker, and those that fail."""
 
+import logging
 import uuid
 from collections.abc import Callable
 from unittest.mock import Mock, call
@@ -9,6 +10,7 @@ from fastapi.testclient import TestClient
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from redis import Redis
+from redis.exceptions import OutOfMemoryError
 from rq import Queue, Retry, Worker
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
@@ -32,7 +34,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Mock:
     """A sink that takes no line, and retries that do not wait."""
     write = Mock(side_effect=OSError("No space left on device"))
     monkeypatch.setattr(sink, "write", write)
-    monkeypatch.setattr(broker, "RETRY", Retry(max=broker.RETRY.max))
+    monkeypatch.setattr(broker, "RETRY", Retry(max=broker.RETRY.max, interval=[0, 0, 0]))
     return write
 
 
@@ -87,7 +89,7 @@ def test_tasks_after_a_failed_one_are_cancelled(work: Work) -> None:
 def test_failed_tasks_are_queued_again_and_cancelled_ones_are_not(
     client: TestClient, work: Work, full_disk: Mock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    full_disk.side_effect = [OSError()] * 5 + [None] * 9
+    full_disk.side_effect = [OSError()] * 8 + [None] * 9
     client.post("/complex-task/")
     (failed_id,) = broker.queue.failed_job_registry.get_job_ids()
     (cancelled_id,) = broker.queue.canceled_job_registry.get_job_ids()
@@ -100,7 +102,7 @@ def test_failed_tasks_are_queued_again_and_cancelled_ones_are_not(
     assert capsys.readouterr().out == "1 failed jobs are queued again\n" * 2
     assert broker.queue.failed_job_registry.get_job_ids() == []
     assert broker.queue.canceled_job_registry.get_job_ids() == [cancelled_id]
-    assert [attempt.args[0] for attempt in full_disk.call_args_list] == ["task_log"] * 6
+    assert [attempt.args[0] for attempt in full_disk.call_args_list] == ["task_log"] * 9
 
 
 @pytest.mark.usefixtures("mark_failed")
@@ -112,8 +114,48 @@ def test_worker_goes_on_after_a_job_that_is_gone(work: Work, records: Records) -
     assert records("log") == ["gone", "next"]
 
 
-def test_worker_goes_on_after_a_job_that_it_cannot_read(work: Work, records: Records) -> None:
-    pickled = Queue(connection=broker.queue.connection).enqueue(tasks.write_log, "lost")
+NO_TASKS = [
+    "os.system",
+    "PACKAGE.sink.os.system",
+    "PACKAGE.sink.write",
+    "PACKAGE.routes.write_log",
+    "PACKAGE.worker.main",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        *((name.replace("PACKAGE", str(tasks.__package__)), ["secret"]) for name in NO_TASKS),
+        (f"{tasks.__name__}.gone", ["secret"]),
+        (f"{tasks.__name__}.write_log", []),
+        (f"{tasks.__name__}.write_log", ["secret", "../../secret"]),
+        (f"{tasks.__name__}.write_log", ["secret", "log", "secret"]),
+        (f"{tasks.__name__}.write_log", ["secret\nforged"]),
+        (f"{tasks.__name__}.send_email", ["secret", "hello"]),
+        (f"{tasks.__name__}.send_email", ["ada@example.com", "secret\nforged"]),
+        (f"{tasks.__name__}.log_service_event", [{"service_name": "secret\nforged"}, "x"]),
+    ],
+)
+def test_job_that_cannot_succeed_fails_at_once(
+    name: str,
+    arguments: list[object],
+    work: Work,
+    records: Records,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    job = broker.queue.enqueue(name, *arguments, retry=Retry(max=3))
+    work()
+
+    assert job.get_status() == JobStatus.FAILED
+    assert caplog.text.count("exception raised while executing") == 1
+    assert "secret" not in caplog.text
+    assert [records(channel) for channel in ("log", "emails", "service_log")] == [[], [], []]
+
+
+def test_pickled_job_fails(work: Work, records: Records) -> None:
+    pickling = Queue(broker.queue.name, connection=broker.queue.connection)
+    pickled = pickling.enqueue(tasks.write_log, "lost")
     broker.enqueue(tasks.write_log, "next")
     work()
 
@@ -121,12 +163,103 @@ def test_worker_goes_on_after_a_job_that_it_cannot_read(work: Work, records: Rec
     assert broker.queue.failed_job_registry.get_job_ids() == [pickled.id]
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("status", "x"), ("worker_name", b"\xff"), ("meta", "[1]"), ("retry_intervals", "[]")],
+)
+def test_unreadable_jobs_are_put_aside(
+    field: str, value: str | bytes, work: Work, records: Records, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis, key = broker.queue.connection, broker.queue.key
+    unreadable = broker.enqueue(tasks.write_log, "lost")
+    redis.hset(unreadable.key, field, value)
+    redis.rpush(key, b"\xff", "no key", "text")
+    redis.set(Job.key_for("text"), "no hash")
+    redis.rpush(broker.queue.intermediate_queue_key, b"\xfe")  # taken by a worker that was killed
+    broker.enqueue(tasks.write_log, "next")
+    work()
+
+    aside = [b"\xfe", unreadable.id.encode(), b"\xff", b"no key", b"text"]
+    assert redis.lrange(f"{key}:unreadable", 0, -1) == aside
+    assert [record.levelno for record in caplog.records].count(logging.ERROR) == 5
+    assert records("log") == ["next"]
+    assert not redis.exists(broker.queue.intermediate_queue_key)
+
+
+def test_unreadable_registry_does_not_stop_tasks(work: Work, records: Records) -> None:
+    redis, registry = broker.queue.connection, broker.queue.started_job_registry
+    redis.hset(Job.key_for("garbage"), mapping={"data": "[]", "status": "garbage"})
+    redis.zadd(registry.key, {"garbage:execution": 1})
+    broker.enqueue(tasks.write_log, "next")
+    work()
+
+    assert records("log") == ["next"]
+
+
+def test_other_errors_are_not_taken_for_unreadable_jobs(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Worker, "reorder_queues", Mock(side_effect=KeyError))
+    broker.enqueue(tasks.write_log, "taken")
+    work()
+
+    assert not broker.queue.connection.exists(f"{broker.queue.key}:unreadable")
+    assert broker.queue.intermediate_queue.get_job_ids()
+
+
+def test_retry_that_is_not_scheduled_is_not_lost(
+    work: Work, full_disk: Mock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = broker.queue.enqueue(tasks.write_log, "hello", retry=Retry(max=3, interval=5))
+    monkeypatch.setattr(Queue, "schedule_job", Mock(side_effect=broker.BrokerError))
+    work()
+
+    full_disk.assert_called_once()
+    assert job.get_status() == JobStatus.STARTED  # which RQ retries when the heartbeats end
+
+
+def test_killed_worker_does_not_stop_maintenance_for_long(work: Work) -> None:
+    lock = broker.queue.registry_cleaning_key
+    broker.queue.acquire_maintenance_lock()
+    work()
+
+    assert broker.queue.connection.ttl(lock) <= 60
+
+
+@pytest.mark.parametrize("method", ["dequeue_job_and_maintain_ttl", "execute_job"])
+def test_worker_waits_while_redis_is_full(
+    method: str, work: Work, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = getattr(Worker, method)
+    refusals = iter([OutOfMemoryError("maxmemory")])
+
+    def refuse_once(*args: object) -> object:
+        for refusal in refusals:
+            raise refusal
+        return original(*args)
+
+    monkeypatch.setattr(Worker, method, refuse_once)
+    sleep = Mock()
+    monkeypatch.setattr("time.sleep", sleep)
+    broker.enqueue(tasks.write_log, "first")
+    broker.enqueue(tasks.write_log, "second")
+    work()
+
+    if method == "execute_job":  # the first is retried as after a worker that was killed
+        assert records("log") == ["second"]
+        assert len(broker.queue.intermediate_queue.get_job_ids()) == 1
+    else:
+        assert records("log") == ["first", "second"]
+        sleep.assert_called_once()
+
+
 def test_worker_runs_and_logs_the_tasks_in_the_queue(
     records: Records, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def work_in_burst(self: Worker, *, with_scheduler: bool) -> None:
+    def work_in_burst(self: worker.TracingWorker, *, with_scheduler: bool) -> None:
         assert with_scheduler  # retries wait in the scheduler
         Worker.work(self, burst=True)
+        self.told_to_stop = True
 
     called = Mock()
     monkeypatch.setattr(logs, "configure", called.logs)
@@ -141,9 +274,21 @@ def test_worker_runs_and_logs_the_tasks_in_the_queue(
 
     assert records("log") == ["hello"]
     assert dependent.get_status() == JobStatus.CANCELED
-    assert "Successfully completed write_log job" in caplog.text
+    assert "Successfully completed {{ cookiecutter.package_name }}.tasks.write_log job" in caplog.text
     assert "registries" not in caplog.text
+    assert not any(hasattr(record, "arguments") for record in caplog.records)
     assert called.mock_calls == [call.logs(), call.tracing(), *[call.flush()] * 3]
+
+
+def test_worker_that_nobody_stops_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "configure", Mock())
+    monkeypatch.setattr(Redis, "from_url", lambda _url: broker.queue.connection)
+    monkeypatch.setattr(Worker, "work", Mock())
+
+    with pytest.raises(SystemExit) as end:
+        worker.main()
+
+    assert end.value.code == 1
 
 
 def test_worker_is_refused_where_records_cannot_be_written(

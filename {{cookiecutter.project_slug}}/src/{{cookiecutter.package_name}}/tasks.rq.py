@@ -1,31 +1,34 @@
-"""The work: each task is a function here, and nothing else is needed to register it."""
+"""The work: each task is a function with `@task`, and nothing else is needed to register it."""
 
-from pydantic import BaseModel, validate_call
+from pydantic import BaseModel
 
 from . import sink
-from .models import Channel
+from .broker import task
+from .models import Channel, EmailAddress, Line
 
 
 class Config(BaseModel):
     """State that is handed to a task along with its arguments."""
 
-    service_name: str
+    service_name: Line
 
 
 # A worker that is killed leaves its task to another, so every task must be safe to run twice.
 
 
-def write_log(message: str, channel: Channel = "log") -> None:
+@task
+def write_log(message: Line, channel: Channel = "log") -> None:
     """Write `message` to `channel`."""
     sink.write(channel, message)
 
 
-def send_email(address: str, content: str) -> None:
+@task
+def send_email(address: EmailAddress, content: Line) -> None:
     """Send `content` to `address`. The channel `emails` stands in for a mail server."""
     sink.write("emails", f"Email to {address}: {content}")
 
 
-@validate_call  # `config` travels as JSON and is validated when the task runs
-def log_service_event(config: Config, event: str) -> None:
+@task
+def log_service_event(config: Config, event: Line) -> None:
     """Write `event` to the channel `service_log`, after the service's name."""
     sink.write("service_log", f"[{config.service_name}] {event}")

@@ -2,24 +2,156 @@
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
+from importlib import import_module
+from types import FrameType
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from pydantic import ValidationError
 from redis import Redis
+from redis.client import Pipeline
+from redis.exceptions import OutOfMemoryError, RedisError
 from rq import Queue, Worker
-from rq.exceptions import DeserializationError, InvalidJobOperation
+from rq.exceptions import DeserializationError, InvalidJobOperation, StopRequested
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
+from rq.utils import as_text
 
 from . import logs, sink, tasks, tracing
 from .broker import BrokerError, check, queue
 from .settings import abort, settings
 
-__all__ = ["TracingWorker", "cancel_dependents", "main", "tasks"]
+__all__ = ["TaskJob", "TracingWorker", "UnknownTask", "cancel_dependents", "main", "tasks"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class UnknownTask(Exception):
+    """A job names a function that is no task of this service."""
+
+
+class TaskJob(Job):
+    """A job that runs a task of this service. RQ's own runs any function that it names."""
+
+    success_callback = failure_callback = stopped_callback = None  # they are named likewise
+
+    @property
+    def func(self) -> Any:
+        """The task; raises UnknownTask if the job names something else."""
+        module, _, name = str(self.func_name).rpartition(".")
+        function: Any = None
+        if module.startswith(f"{tasks.__package__}."):
+            with suppress(ModuleNotFoundError):
+                function = getattr(import_module(module), name, None)
+        # pydantic gives a `raw_function` to each function whose arguments it validates.
+        if not hasattr(function, "raw_function") or function.__module__ != module:
+            raise UnknownTask(self.func_name)
+        return function
+
+    def restore(self, raw_data: Any) -> None:
+        """Read a job from Redis; raises an error if the worker would end at it later."""
+        super().restore(raw_data)
+        with suppress(DeserializationError):  # the job fails in its own process
+            self.description = self.func_name  # RQ's own, which it logs, shows the arguments
+        if not isinstance(self.meta, dict):
+            raise TypeError("meta is no object")
+        if self.should_retry:
+            timedelta(seconds=self.get_retry_interval())
+
+    def set_status(self, status: JobStatus, pipeline: Pipeline | None = None) -> None:
+        """Set the status of the job, but that of a retry only together with the retry.
+
+        RQ sets it before, too: if the worker was killed in between, the job would be lost.
+        """
+        if pipeline is not None or status != JobStatus.SCHEDULED:
+            super().set_status(status, pipeline)
+
+
+def waiting_for_memory(
+    method: Callable[Concatenate[Any, P], T],
+) -> Callable[Concatenate[Any, P], T]:
+    """Let a method of the worker wait while Redis is full. RQ's worker would end."""
+
+    def wait(worker: Worker, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        while True:
+            try:
+                return method(worker, *args, **kwargs)
+            except OutOfMemoryError as error:
+                logger.error("Redis is full, and tasks wait: %s", error)
+                worker.connection.expire(worker.key, worker.worker_ttl + 60)  # needs no memory
+                time.sleep(2)
+
+    return wait
 
 
 class TracingWorker(Worker):
-    """Connects the logs and spans of jobs with their requests."""
+    """Connects jobs with their requests, and goes on where RQ's worker would end."""
+
+    job_class = TaskJob
+    told_to_stop = False
+
+    check_for_suspension = waiting_for_memory(Worker.check_for_suspension)
+    heartbeat = waiting_for_memory(Worker.heartbeat)
+    maintain_heartbeats = waiting_for_memory(Worker.maintain_heartbeats)
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """Stop when the running job is done."""
+        self.told_to_stop = True
+        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
+
+    @waiting_for_memory
+    def run_maintenance_tasks(self) -> None:
+        """Retry the jobs of killed workers, and the like."""
+        self.put_aside_unreadable_jobs()
+        lock = self.queues[0].registry_cleaning_key
+        if self.connection.ttl(lock) > 60:  # RQ would wait 15 minutes for a worker that was killed
+            self.connection.expire(lock, 60)
+        try:
+            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
+        except (RedisError, StopRequested):
+            raise
+        except Exception:  # an unreadable entry, for instance, must not keep tasks from running
+            logger.exception("Maintenance failed")
+
+    @waiting_for_memory
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """Take the next job that can be read."""
+        while True:
+            try:
+                return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+            except StopRequested:
+                raise
+            except Exception:
+                if not self.put_aside_unreadable_jobs():
+                    raise
+
+    def put_aside_unreadable_jobs(self) -> int:
+        """Move ids that were taken and lead to no readable job to a list; return their number."""
+        queue = self.queues[0]
+        taken, aside = queue.intermediate_queue_key, f"{queue.key}:unreadable"
+        unreadable = 0
+        for job_id in self.connection.lrange(taken, 0, -1):
+            try:
+                queue.fetch_job(as_text(job_id))
+            except Exception as error:
+                if isinstance(error, RedisError) and "WRONGTYPE" not in str(error):
+                    raise
+                with self.connection.pipeline() as pipeline:
+                    pipeline.lrem(taken, 0, job_id)  # type: ignore[arg-type]
+                    pipeline.rpush(aside, job_id)
+                    pipeline.execute()
+                logger.error("The job %.50r is unreadable, and put into the list %s", job_id, aside)
+                unreadable += 1
+        return unreadable
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run a job in a process of its own, and wait for it."""
@@ -27,8 +159,12 @@ class TracingWorker(Worker):
             name = str(job.func_name)
         except DeserializationError:  # the job fails in its own process
             name = "unreadable"
-        with tracing.task_span(name, job.meta) as span:
-            super().execute_job(job, queue)
+        with tracing.task_span(name, {key: str(job.meta[key]) for key in job.meta}) as span:
+            try:
+                super().execute_job(job, queue)
+            except OutOfMemoryError as error:  # the job counts as taken by a worker that was killed
+                logger.error("Redis is full, and the job %s may run again: %s", job.id, error)
+                self.executions.clear()
             with suppress(InvalidJobOperation):  # the job may be gone by now
                 if span.is_recording() and job.get_status() != JobStatus.FINISHED:
                     tracing.mark_failed(span)
@@ -39,6 +175,12 @@ class TracingWorker(Worker):
             return super().perform_job(job, queue, execution)
         finally:
             tracing.flush()
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        """Log a failure. A job that cannot succeed is not retried."""
+        if isinstance(exc_info[1], (DeserializationError, UnknownTask, ValidationError)):
+            job.retries_left = 0
+        super().handle_exception(job, *exc_info)
 
 
 def cancel_dependents(job: Job, *_: object) -> None:
@@ -55,19 +197,27 @@ def cancel_dependents(job: Job, *_: object) -> None:
 
 
 def requeue_failed() -> None:
-    """Run the jobs again that failed for good."""
+    """Run the jobs again that failed for good, with their retries."""
     registry = queue.failed_job_registry
     job_ids = registry.get_job_ids()
     for job_id in job_ids:
-        registry.requeue(job_id)
+        job = Job.fetch(job_id, queue.connection, JSONSerializer)
+        job.retries_left = len(job.retry_intervals or [])
+        registry.requeue(job)
     sys.stdout.write(f"{len(job_ids)} failed jobs are queued again\n")
+
+
+def tidy(record: logging.LogRecord) -> bool:
+    """Keep the arguments of jobs, and the news of each 15 seconds, out of RQ's log."""
+    vars(record).pop("arguments", None)
+    vars(record).pop("kwargs", None)
+    return "cleaning" not in record.msg
 
 
 def main() -> None:
     """Run tasks until a signal asks for a stop; the running task is finished first."""
     logs.configure()
-    # RQ logs every 15 seconds that it looks after its registries.
-    logging.getLogger("rq.worker").addFilter(lambda record: "cleaning" not in record.msg)
+    logging.getLogger("rq.worker").addFilter(tidy)
     tracing.configure()
     try:
         sink.check()
@@ -89,8 +239,11 @@ def main() -> None:
         maintenance_interval=15,
         worker_ttl=30,
     )
-    worker.work(with_scheduler=True)  # which also starts the retries
+    with suppress(OutOfMemoryError):  # a full Redis does not take the worker's farewell
+        worker.work(with_scheduler=True)  # which also starts the retries
     tracing.flush()
+    if not worker.told_to_stop:  # RQ has logged why, and returns as after a stop
+        sys.exit(1)
 
 
 if __name__ == "__main__":
