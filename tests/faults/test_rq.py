@@ -62,7 +62,7 @@ def test_services_share_a_redis(fresh: Service, tmp_path: Path) -> None:
         wait_for(lambda: redis.command("ZCARD", "rq:failed:other-desk") == ":1", "the other service's failure")
         again = fresh.start("poe", "-C", str(fresh.project.path), "failed")
         assert again.wait() == 0
-        assert again.output == ["0 failed jobs are queued again\n"]
+        assert again.output == ["Failed jobs queued again: 0\n"]
         assert redis.command("ZCARD", "rq:failed:other-desk") == ":1"
     finally:
         other.stop()

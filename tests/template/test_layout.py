@@ -68,7 +68,7 @@ FILES: dict[str, dict[Any, set[str]]] = {
         "background": modules("src/myservice", "runner shutdown") | modules("tests", "test_runner"),
         "celery": modules("src/myservice", "broker tracing transport worker")
         | modules("tests", "test_broker test_redis_down test_tracing test_transport test_worker"),
-        "rq": modules("src/myservice", "broker scheduler tracing worker")
+        "rq": modules("src/myservice", "broker jobs scheduler tracing worker")
         | modules("tests", "test_broker test_redis_down test_scheduler test_tracing test_worker"),
     },
     "container": {True: {"Dockerfile", ".dockerignore", "compose.yaml", "nginx.conf"}, False: set()},

@@ -33,7 +33,7 @@ from rq.serializers import JSONSerializer
 
 PROJECT = Path(__file__).parents[1]
 {% if cookiecutter.engine != "background" %}
-REAL_REDIS_URL = os.getenv("REDIS_URL")
+REAL_REDIS_URL = os.getenv("TEST_REDIS_URL")
 {% endif %}
 
 example = (PROJECT / ".env.example").read_text(encoding="utf-8")
@@ -171,5 +171,5 @@ def redis_down({{ "monkeypatch: pytest.MonkeyPatch" if cookiecutter.engine == "c
 @pytest.fixture
 def real_redis_url() -> str:
     """The URL of a Redis that is not in this process, if the environment names one."""
-    return REAL_REDIS_URL or pytest.skip("REDIS_URL is not set")
+    return REAL_REDIS_URL or pytest.skip("TEST_REDIS_URL is not set")
 {% endif %}

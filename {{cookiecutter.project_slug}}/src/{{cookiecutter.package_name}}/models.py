@@ -18,7 +18,7 @@ ONE_LINE = rf"^[^{NOT_ON_A_LINE}]*$"
 def one_line(text: str) -> str:
     """Return `text` if it stays on one line wherever it is written; raises ValueError if not."""
     if not re.fullmatch(ONE_LINE, text):
-        raise ValueError("must not contain control characters, line separators or bidi marks")
+        raise ValueError("must not contain control characters, line separators or text directions")
     return text
 
 
@@ -53,7 +53,7 @@ register_url_convertor("address", AddressConvertor())
 
 
 class Scheduled(BaseModel):
-    """The work is scheduled and done after this response."""
+    """The work is scheduled; the response does not wait for it."""
 
     message: str
 

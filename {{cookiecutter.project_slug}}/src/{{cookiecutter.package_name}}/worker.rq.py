@@ -5,16 +5,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
-from importlib import import_module
 from types import FrameType
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import ValidationError
 from redis import Redis
-from redis.client import Pipeline
 from redis.exceptions import OutOfMemoryError, RedisError
 from rq import Queue, Worker
+from rq.defaults import DEFAULT_FAILURE_TTL
 from rq.exceptions import DeserializationError, InvalidJobOperation, StopRequested
 from rq.executions import Execution
 from rq.job import Job, JobStatus
@@ -23,55 +21,15 @@ from rq.utils import as_text
 
 from . import logs, sink, tasks, tracing
 from .broker import BrokerError, check, queue
+from .jobs import TaskJob, UnknownTask
 from .settings import abort, settings
 
-__all__ = ["TaskJob", "TracingWorker", "UnknownTask", "cancel_dependents", "main", "tasks"]
+__all__ = ["TracingWorker", "cancel_dependents", "main", "tasks"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-
-class UnknownTask(Exception):
-    """A job names a function that is no task of this service."""
-
-
-class TaskJob(Job):
-    """A job that runs a task of this service. RQ's own runs any function that it names."""
-
-    success_callback = failure_callback = stopped_callback = None  # they are named likewise
-
-    @property
-    def func(self) -> Any:
-        """The task; raises UnknownTask if the job names something else."""
-        module, _, name = str(self.func_name).rpartition(".")
-        function: Any = None
-        if module.startswith(f"{tasks.__package__}."):
-            with suppress(ModuleNotFoundError):
-                function = getattr(import_module(module), name, None)
-        # pydantic gives a `raw_function` to each function whose arguments it validates.
-        if not hasattr(function, "raw_function") or function.__module__ != module:
-            raise UnknownTask(self.func_name)
-        return function
-
-    def restore(self, raw_data: Any) -> None:
-        """Read a job from Redis; raises an error if the worker would end at it later."""
-        super().restore(raw_data)
-        with suppress(DeserializationError):  # the job fails in its own process
-            self.description = self.func_name  # RQ's own, which it logs, shows the arguments
-        if not isinstance(self.meta, dict):
-            raise TypeError("meta is no object")
-        if self.should_retry:
-            timedelta(seconds=self.get_retry_interval())
-
-    def set_status(self, status: JobStatus, pipeline: Pipeline | None = None) -> None:
-        """Set the status of the job, but that of a retry only together with the retry.
-
-        RQ sets it before, too: if the worker was killed in between, the job would be lost.
-        """
-        if pipeline is not None or status != JobStatus.SCHEDULED:
-            super().set_status(status, pipeline)
 
 
 def waiting_for_memory(
@@ -193,6 +151,8 @@ def cancel_dependents(job: Job, *_: object) -> None:
         for dependent in Job.fetch_many(ids, job.connection, serializer=JSONSerializer):
             if dependent and not dependent.is_canceled:
                 dependent.cancel()
+                # RQ would keep it forever.
+                job.connection.expire(dependent.key, DEFAULT_FAILURE_TTL)
                 failed.append(dependent)
 
 
@@ -204,14 +164,14 @@ def requeue_failed() -> None:
         job = Job.fetch(job_id, queue.connection, JSONSerializer)
         job.retries_left = len(job.retry_intervals or [])
         registry.requeue(job)
-    sys.stdout.write(f"{len(job_ids)} failed jobs are queued again\n")
+    sys.stdout.write(f"Failed jobs queued again: {len(job_ids)}\n")
 
 
 def tidy(record: logging.LogRecord) -> bool:
     """Keep the arguments of jobs, and the news of each 15 seconds, out of RQ's log."""
     vars(record).pop("arguments", None)
     vars(record).pop("kwargs", None)
-    return "cleaning" not in record.msg
+    return "cleaning" not in str(record.msg)
 
 
 def main() -> None:
