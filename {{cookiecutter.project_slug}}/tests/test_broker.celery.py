@@ -15,7 +15,7 @@ from celery.exceptions import Reject
 from pydantic import ValidationError
 
 from {{ cookiecutter.package_name }} import logs, tasks
-from {{ cookiecutter.package_name }}.broker import app, redis
+from {{ cookiecutter.package_name }}.broker import PREFIX, app, redis
 
 
 def test_task_travels_as_json_from_any_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +27,7 @@ def test_task_travels_as_json_from_any_thread(monkeypatch: pytest.MonkeyPatch) -
     with ThreadPoolExecutor() as pool:
         pool.submit(tasks.write_log.delay, "hello").result()
 
-    hello, started = map(json.loads, redis.lrange("celery", 0, -1))
+    hello, started = map(json.loads, redis.lrange(f"{PREFIX}celery", 0, -1))
     assert json.loads(base64.b64decode(hello["body"]))[:2] == [["hello"], {}]
     arguments = [{"service_name": "Other"}], {"event": "started"}
     assert json.loads(base64.b64decode(started["body"]))[:2] == [*arguments]

@@ -4,7 +4,9 @@ import pytest
 from redis import ResponseError
 
 from {{ cookiecutter.package_name }} import transport
-from {{ cookiecutter.package_name }}.broker import app, redis
+from {{ cookiecutter.package_name }}.broker import PREFIX, app, redis
+
+TASKS = f"{PREFIX}tasks"
 
 
 def test_application_uses_this_transport() -> None:
@@ -15,7 +17,8 @@ def test_application_uses_this_transport() -> None:
 
 def test_message_is_in_redis_until_it_is_acknowledged() -> None:
     def waiting_and_unacknowledged() -> tuple[object, ...]:
-        return redis.llen("tasks"), redis.hlen("unacked"), redis.zcard("unacked_index")
+        unacked = f"{PREFIX}unacked"
+        return redis.llen(TASKS), redis.hlen(unacked), redis.zcard(f"{unacked}_index")
 
     with app.connection_for_read() as connection:
         queue = connection.SimpleQueue("tasks")
@@ -38,4 +41,4 @@ def test_worker_that_dies_before_it_takes_a_message_leaves_it(
         with pytest.raises(ResponseError, match="died"):
             queue.get(timeout=10)
 
-    assert redis.llen("tasks") == 1
+    assert redis.llen(TASKS) == 1

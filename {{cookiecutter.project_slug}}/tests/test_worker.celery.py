@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from redis import Redis
 
 from {{ cookiecutter.package_name }} import logs, routes, sink, tasks, tracing, worker
-from {{ cookiecutter.package_name }}.broker import redis
+from {{ cookiecutter.package_name }}.broker import PREFIX, redis
 
 Records = Callable[[str], list[str]]
 
@@ -93,7 +93,9 @@ def test_task_belongs_to_its_request(
 
 @pytest.mark.usefixtures("configure_logs")
 def test_failing_task_is_retried_and_kept_with_its_chain(
-    spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+    spans: InMemorySpanExporter,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write = Mock(side_effect=[OSError(), OSError(), OSError(), OSError(), None, None])
     monkeypatch.setattr(sink, "write", write)
@@ -106,10 +108,10 @@ def test_failing_task_is_retried_and_kept_with_its_chain(
     monkeypatch.setattr("celery.app.autoretry.get_exponential_backoff_interval", delay)
     with run_worker():
         routes.complex_task()
-        wait_for(lambda: redis.llen("failed"))
+        wait_for(lambda: redis.llen(f"{PREFIX}failed"))
     assert write.call_count == 4
-    with run_worker("failed"):
-        wait_for(lambda: redis.llen("celery"))
+    worker.requeue_failed()
+    assert capsys.readouterr().out == "1 failed tasks are queued again\n"
     with run_worker():
         wait_for(lambda: len(spans.get_finished_spans()) == 6)
 
