@@ -10,7 +10,7 @@ should serve one queue, because it waits a second at each empty one.
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic, sleep, time
 from typing import Any
 
@@ -21,8 +21,8 @@ from redis.exceptions import OutOfMemoryError
 
 logger = logging.getLogger(__name__)
 
-# Both scripts run even if Redis is full, because they remove something first.
-# This one notes the same as `kombu.transport.redis.QoS.append`.
+# Both scripts run even if Redis is full, because they remove something first. kombu's transactions
+# would not. This one notes the same as `kombu.transport.redis.QoS.append`.
 TAKE = """
 local message = redis.call("RPOP", KEYS[1])
 if not message then
@@ -42,9 +42,9 @@ redis.call("ZADD", KEYS[3], ARGV[1], tag)
 redis.call("HSET", KEYS[2], tag, note)
 return {message, tag}
 """
-MOVE = """
+REMOVE = """
 redis.call("ZREM", KEYS[2], ARGV[1])
-if redis.call("HDEL", KEYS[1], ARGV[1]) == 1 then
+if redis.call("HDEL", KEYS[1], ARGV[1]) == 1 and KEYS[3] then
     redis.call("LPUSH", KEYS[3], ARGV[2])
 end
 """
@@ -59,6 +59,11 @@ class QoS(redis.QoS):
         """Remember a message that Redis has noted already."""
         virtual.QoS.append(self, message, delivery_tag)
 
+    def ack(self, delivery_tag: str) -> None:
+        """Forget a message."""
+        self.channel.remove(delivery_tag)
+        virtual.QoS.ack(self, delivery_tag)
+
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Move a message back to its queue, or to the queue `failed`."""
         message = self.get(delivery_tag)
@@ -66,8 +71,13 @@ class QoS(redis.QoS):
         if not requeue:
             queue = "failed"
             message.headers["retries"] = 0  # for `poe failed`
-        self.channel.move(delivery_tag, dumps(message.serializable()), queue)
+        self.channel.remove(delivery_tag, queue, dumps(message.serializable()))
         virtual.QoS.ack(self, delivery_tag)
+
+    def restore_visible(self, *args: Any, **options: Any) -> None:
+        """Return tasks of killed workers to their queues, once Redis has room for that."""
+        with suppress(OutOfMemoryError):
+            super().restore_visible(*args, **options)
 
 
 class Channel(redis.Channel):
@@ -96,12 +106,12 @@ class Channel(redis.Channel):
             client = self._shared_client
         yield client
 
-    def move(self, delivery_tag: str, message: str | bytes, queue: str) -> None:
-        """Move a message that is taken to a queue, in one step."""
-        names = (self.unacked_key, self.unacked_index_key, queue)
+    def remove(self, delivery_tag: str, queue: str = "", message: str | bytes = "") -> None:
+        """Forget a message that is taken, or move it to a queue, in one step."""
+        names = [self.unacked_key, self.unacked_index_key, *([queue] if queue else [])]
         keys = [self.global_keyprefix + name for name in names]
         with self.conn_or_acquire() as client:
-            client.eval(MOVE, len(keys), *keys, delivery_tag, message)
+            client.eval(REMOVE, len(keys), *keys, delivery_tag, message)
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         for queue in self._queue_cycle.consume(1):
@@ -142,7 +152,7 @@ class Channel(redis.Channel):
         message = self._parse(text)
         if not message:
             if delivery_tag:
-                self.move(delivery_tag, text, "unreadable")
+                self.remove(delivery_tag, "unreadable", text)
             logger.error("A message that nobody can read is in the list %r now", keys[3])
             raise Empty
         self.connection._deliver(message, queue)
