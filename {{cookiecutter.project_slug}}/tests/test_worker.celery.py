@@ -120,6 +120,45 @@ def test_failing_task_is_retried_and_kept_with_its_chain(
     assert [span.status.is_ok for span in spans.get_finished_spans()] == [False] * 4 + [True] * 2
 
 
+@pytest.mark.usefixtures("configure_logs")
+def test_task_that_cannot_succeed_is_kept_at_once(
+    records: Records, caplog: pytest.LogCaptureFixture
+) -> None:
+    with run_worker():
+        for wrong in [(), ("secret", "../../x"), ("secret\nforged",)]:
+            worker.app.send_task(tasks.write_log.name, wrong)
+        worker.app.send_task(tasks.send_email.name, ("secret", "hello"))
+        worker.app.send_task(tasks.log_service_event.name, ({"service_name": "secret\n"}, "hello"))
+        worker.app.send_task("unknown", ("secret",))
+        worker.app.send_task(tasks.write_log.name, ("secret",), headers={"eta": "never"})
+        with worker.app.connection_for_write() as connection:
+            queue = connection.SimpleQueue("celery")
+            queue.put("no task")
+            queue.put([["no task"], {}, {}])
+        wait_for(lambda: redis.llen(f"{PREFIX}failed") == 9)
+        tasks.write_log.delay("hello")
+        wait_for(lambda: records("log") == ["hello"])
+
+    assert "Task unknown[" in caplog.text
+    assert "secret" not in caplog.text
+    assert redis.hlen(f"{PREFIX}unacked") == 0
+
+
+@pytest.mark.usefixtures("configure_logs")
+def test_task_that_runs_out_of_memory_leaves_its_worker(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sink, "write", write := Mock(side_effect=[*[MemoryError] * 4, None]))
+    monkeypatch.setattr("celery.app.autoretry.get_exponential_backoff_interval", lambda **_: 0)
+    with run_worker():
+        tasks.write_log.delay("hello")
+        wait_for(lambda: redis.llen(f"{PREFIX}failed"))
+        tasks.write_log.delay("hello")
+        wait_for(lambda: write.call_count == 5)
+
+    assert "ran out of memory" in caplog.text
+
+
 def test_worker_is_prepared(configure_logs: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
     configure, flush = Mock(), Mock()
     monkeypatch.setattr(tracing, "configure", configure)

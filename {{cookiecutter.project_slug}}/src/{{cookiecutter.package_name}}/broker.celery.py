@@ -28,7 +28,7 @@ __all__ = ["PREFIX", "BrokerError", "app", "check", "connect", "redis", "shared_
 logger = logging.getLogger(__name__)
 
 PREFIX = "{{ cookiecutter.project_slug }}:"  # of each key, as projects may share a Redis
-PAUSE = 1  # seconds in which Redis is not tried after it has failed
+PAUSE = 1  # seconds in which nothing is handed over after Redis has failed
 paused_until = 0.0
 
 
@@ -76,7 +76,7 @@ class ReliableTask(Task[Any, Any]):
             reason = rejection.args[0]
             if not isinstance(reason, BrokerError):
                 raise
-            time.sleep(1)  # the task may run again at once
+            time.sleep(PAUSE)  # else a worker that is idle would take it again at once
             raise Reject(reason, requeue=True) from rejection
 
     def on_failure(self, exc: object, task_id: str, *_: object) -> None:

@@ -6,15 +6,19 @@ from . import sink
 from .broker import shared_task
 from .models import Channel, EmailAddress, Line
 
+SECRETIVE = ConfigDict(hide_input_in_errors=True)  # the log shows no arguments
+
 
 class Config(BaseModel):
     """State that is handed to a task along with its arguments."""
 
+    model_config = SECRETIVE
+
     service_name: Line
 
 
-# A task validates its arguments when it runs, as they come from Redis. The log shows none of them.
-validated = validate_call(config=ConfigDict(hide_input_in_errors=True))
+# Arguments come from Redis, so a task validates them when it runs.
+validated = validate_call(config=SECRETIVE)
 
 # A worker that is killed leaves its task to another, so every task must be safe to run twice.
 

@@ -164,7 +164,7 @@ class Channel(redis.Channel):
     def _parse(self, text: bytes) -> Any:
         try:
             message = loads(text)
-            self.Message(message, channel=self)
+            self.Message(message, channel=self).serializable()
         except Exception:  # whoever can write to Redis may have written anything
             return None
         return message
