@@ -37,6 +37,8 @@ def write_or_fail(channel, line):
         raise MemoryError
     if line == "fail":
         raise OSError
+    if line == "slow":
+        time.sleep(60)
     time.sleep(0.01)
     write(channel, line)
 
@@ -128,6 +130,7 @@ def test_tasks_that_cannot_run_are_put_aside(fresh: Service) -> None:
         "('myservice.tasks.write_log', ('secret\\nforged',))",
         "('myservice.tasks.send_email', ('secret', 'hello'))",
         "('myservice.tasks.write_log', ('memory',))",
+        "('myservice.tasks.write_log', ('slow',), time_limit=1)",
     ]
     code = "\n".join(["from myservice.broker import app", *(f"app.send_task{task}" for task in sent)])
     assert fresh.start("python", "-c", code).wait() == 0
@@ -138,7 +141,7 @@ def test_tasks_that_cannot_run_are_put_aside(fresh: Service) -> None:
     said = worker.said()
     assert worker.runs()
     assert "secret" not in said
-    assert len(re.findall(r"write_log\[\S+\] started", said)) == 3 + 4 + 1  # only the lack of memory is retried
+    assert len(re.findall(r"write_log\[\S+\] started", said)) == 3 + 4 + 1 + 1  # only the lack of memory is retried
     assert re.search(r"unknown\[\S+\] is in the queue 'failed'", said)
     assert re.search(r"write_log\[\S+\] ran out of memory", said)
     again = fresh.start("poe", "-C", str(fresh.project.path), "failed")
@@ -147,7 +150,7 @@ def test_tasks_that_cannot_run_are_put_aside(fresh: Service) -> None:
     wait_for(lambda: length(fresh, "failed") == len(sent) and fresh.is_idle(), "the tasks to fail again")
 
 
-def test_messages_that_nobody_can_read_are_put_aside(fresh: Service) -> None:
+def test_messages_that_cannot_be_read_are_put_aside(fresh: Service) -> None:
     worker = start_ready_worker(fresh)
     unreadable = [*UNREADABLE, message(), message(body="a"), message(body="aA==", headers="x")]
     rejected = [message(body="aGVsbG8="), message(body="WzFd"), message(body="WzFd", headers={"task": ["x"]})]
@@ -158,7 +161,7 @@ def test_messages_that_nobody_can_read_are_put_aside(fresh: Service) -> None:
 
     assert worker.runs()
     assert length(fresh, "unreadable") == len(unreadable)
-    assert worker.said().count("A message that nobody can read") == len(unreadable)
+    assert worker.said().count("A message that cannot be read") == len(unreadable)
     assert length(fresh, "failed") == len(rejected)
 
 

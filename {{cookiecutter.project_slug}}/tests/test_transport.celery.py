@@ -59,7 +59,7 @@ PROPERTIES = {
 @pytest.mark.parametrize(
     "text", ["", "no JSON", "{}", json.dumps({"properties": PROPERTIES}), b"\xff"], ids=repr
 )
-def test_message_that_nobody_can_read_is_put_aside(
+def test_message_that_cannot_be_read_is_put_aside(
     text: str | bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     with app.connection_for_read() as connection:
@@ -70,7 +70,7 @@ def test_message_that_nobody_can_read_is_put_aside(
 
     data = text.encode() if isinstance(text, str) else text
     assert redis.lrange(f"{PREFIX}unreadable", 0, -1) == [data]
-    assert "A message that nobody can read" in caplog.text
+    assert "A message that cannot be read" in caplog.text
 
 
 def test_rejected_message_goes_to_the_queue_failed() -> None:

@@ -57,6 +57,7 @@ class ReliableTask(Task[Any, Any]):
     retry_backoff = 5  # seconds before the first retry, doubled for each further one
     retry_backoff_max = 100  # less than `visibility_timeout`, after which another worker gets it
     retry_jitter = False
+    Request = f"{__package__}.worker:Request"
 
     def apply_async(self, args: Any = None, kwargs: Any = None, *more: Any, **options: Any) -> Any:
         """Hand over the task.

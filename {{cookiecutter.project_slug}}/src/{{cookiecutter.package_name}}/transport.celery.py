@@ -67,7 +67,7 @@ class QoS(redis.QoS):
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Move a message back to its queue, or to the queue `failed`."""
         message = self.get(delivery_tag)
-        queue = message.delivery_info["routing_key"]
+        queue = message.delivery_info["queue"]
         if not requeue:
             queue = "failed"
             message.headers["retries"] = 0  # for `poe failed`
@@ -129,7 +129,7 @@ class Channel(redis.Channel):
         full = False
         try:
             waiting = self.client.parse_response(self.client.connection, "BLMOVE", **options)
-        except OutOfMemoryError:
+        except OutOfMemoryError:  # the script may run nevertheless
             waiting, full = "perhaps", True
         except self.connection_errors:
             self.client.connection.disconnect()
@@ -153,8 +153,9 @@ class Channel(redis.Channel):
         if not message:
             if delivery_tag:
                 self.remove(delivery_tag, "unreadable", text)
-            logger.error("A message that nobody can read is in the list %r now", keys[3])
+            logger.error("A message that cannot be read is in the list %r now", keys[3])
             raise Empty
+        message["properties"]["delivery_info"]["queue"] = queue  # for `reject`
         self.connection._deliver(message, queue)
         tag = message["properties"]["delivery_tag"]
         if tag not in self.qos._delivered:  # nobody acknowledges it, as with replies to `inspect`
@@ -165,7 +166,7 @@ class Channel(redis.Channel):
         try:
             message = loads(text)
             self.Message(message, channel=self).serializable()
-        except Exception:  # whoever can write to Redis may have written anything
+        except Exception:  # anyone who can write to Redis may have written it
             return None
         return message
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+from celery.exceptions import TimeLimitExceeded
 from celery.signals import (
     celeryd_init,
     setup_logging,
@@ -17,7 +18,7 @@ from celery.signals import (
     worker_process_shutdown,
 )
 from celery.states import SUCCESS
-from celery.worker import consumer
+from celery.worker import consumer, request
 from pydantic import TypeAdapter
 from redis.exceptions import RedisError
 
@@ -25,7 +26,7 @@ from . import logs, sink, tasks, tracing
 from .broker import PREFIX, app, redis
 from .settings import abort
 
-__all__ = ["Consumer", "app", "requeue_failed", "tasks"]
+__all__ = ["Consumer", "Request", "app", "requeue_failed", "tasks"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class Consumer(consumer.Consumer):
                 start(message)
             except (OSError, RedisError):
                 raise
-            except Exception as error:  # whoever can write to Redis may have written anything
+            except Exception as error:  # anyone who can write to Redis may have written it
                 self.on_decode_error(message, error)
 
         return start_or_reject
@@ -72,6 +73,16 @@ class Consumer(consumer.Consumer):
         task, task_id = message.headers.get("task"), message.headers.get("id")
         logger.error("Task %s[%s] is in the queue 'failed' now: %s", task, task_id, reason)
         message.reject_log_error(logger, self.connection_errors)
+
+
+class Request(request.Request):
+    """Rejects a task that exceeds its `time_limit`, which Celery would forget."""
+
+    def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> None:
+        """Handle the failure of a task."""
+        if issubclass(exc_info.type, TimeLimitExceeded):
+            self.reject(requeue=False)
+        super().on_failure(exc_info, *args, **options)
 
 
 def requeue_failed() -> None:
