@@ -46,7 +46,7 @@ class Consumer(consumer.Consumer):
             try:
                 BODY.validate_python(message.payload)
                 start(message)
-            except (OSError, RedisError):
+            except RedisError:
                 raise
             except Exception as error:  # anyone who can write to Redis may have written it
                 self.on_decode_error(message, error)
