@@ -156,17 +156,18 @@ class Bench:
             }[name, engine]
             worker = Process([tool(environment, command[0]), *command[1:]], folder, variables, folder / "worker.txt")
             try:
-                rates.append(TASKS[engine] / self._seconds_to_empty(engine))
+                rates.append(TASKS[engine] / self._seconds_to_empty(engine, name))
             finally:
                 worker.kill()
                 self.redis.command("FLUSHALL")
             self.figures.setdefault(f"{engine}: {name}, tasks/s", []).append(rates[-1])
         self.add(f"{engine}: worker rate / bare engine", rates[0] / rates[1])
 
-    def _seconds_to_empty(self, engine: str) -> float:
+    def _seconds_to_empty(self, engine: str, name: str) -> float:
         """The time that a worker takes from its first task to its last."""
-        waiting = {"celery": "LLEN celery", "rq": "LLEN rq:queue:myservice"}[engine].split()
-        begun = {"celery": "ZCARD unacked_index", "rq": "ZCARD rq:wip:myservice"}[engine].split()
+        prefix = "myservice:" if name == "worker" else ""
+        waiting = {"celery": f"LLEN {prefix}celery", "rq": "LLEN rq:queue:myservice"}[engine].split()
+        begun = {"celery": f"ZCARD {prefix}unacked_index", "rq": "ZCARD rq:wip:myservice"}[engine].split()
         wait_for(lambda: self.redis.command(*waiting) != f":{TASKS[engine]}", "the first task")
         start = time.perf_counter()
         wait_for(

@@ -39,8 +39,8 @@ WORKER = {"celery": ("celery", "-A", "myservice.worker", "worker"), "rq": ("pyth
 SCHEDULE = {"celery": ("celery", "-A", "myservice.worker", "beat"), "rq": ("python", "-m", "myservice.scheduler")}
 # Redis commands that count queued tasks and those that workers have taken.
 UNFINISHED = [
-    ("LLEN", "celery"),
-    ("HLEN", "unacked"),
+    ("LLEN", "myservice:celery"),
+    ("HLEN", "myservice:unacked"),
     ("LLEN", "rq:queue:myservice"),
     ("LLEN", "rq:queue:myservice:intermediate"),
     *(("ZCARD", f"rq:{registry}:myservice") for registry in ("wip", "deferred", "scheduled")),

@@ -112,14 +112,14 @@ def test_task_that_fails_for_good_is_kept(fresh: Service) -> None:
     fresh.post("/complex-task/")
     assert fresh.redis
     redis = fresh.redis
-    count = {"celery": ("LLEN", "failed"), "rq": ("ZCARD", "rq:failed:myservice")}[fresh.project.engine]
+    count = {"celery": ("LLEN", "myservice:failed"), "rq": ("ZCARD", "rq:failed:myservice")}[fresh.project.engine]
     wait_for(lambda: redis.command(*count) == ":1", "the task to fail for good", seconds=90)
 
     # 5, 10 and 20 seconds apart.
     wait_for(lambda: worker.said().count("Is a directory") >= 4, "four attempts in the log")
     assert fresh.records("emails") == []
     assert redis.command("ZCARD", "rq:deferred:myservice") == ":0"
-    assert redis.command("LLEN", "celery") == redis.command("LLEN", "rq:queue:myservice") == ":0"
+    assert redis.command("LLEN", "myservice:celery") == redis.command("LLEN", "rq:queue:myservice") == ":0"
 
     obstacle.rmdir()
     again = fresh.start("poe", "-C", str(fresh.project.path), "failed")

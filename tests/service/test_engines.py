@@ -73,7 +73,7 @@ def test_tasks_travel_as_json(without_worker: Service) -> None:
     without_worker.post("/service-event/?event=hello")
 
     if without_worker.project.engine == "celery":
-        message = json.loads(command("LINDEX", "celery", "0"))
+        message = json.loads(command("LINDEX", "myservice:celery", "0"))
         assert message["content-type"] == "application/json"
         arguments = json.loads(b64decode(message["body"]))[0]
     else:

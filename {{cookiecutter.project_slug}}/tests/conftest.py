@@ -102,7 +102,10 @@ def _isolation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> {{ "None" if 
     # An event belongs to the event loop that first waits for it.
     monkeypatch.setattr(shutdown, "requested", asyncio.Event())
 {% else %}
-{% if cookiecutter.engine == "rq" %}
+{% if cookiecutter.engine == "celery" %}
+    # A test that lets Redis fail does not concern the next one.
+    monkeypatch.setattr(broker, "paused_until", 0.0)
+{% elif cookiecutter.engine == "rq" %}
     # Jobs run in the process of the tests, and signals are for pytest.
     monkeypatch.setattr(Worker, "execute_job", SimpleWorker.execute_job)
     monkeypatch.setattr(Worker, "_install_signal_handlers", lambda _: None)

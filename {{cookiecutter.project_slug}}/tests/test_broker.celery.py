@@ -6,16 +6,18 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from celery.exceptions import Reject
 from pydantic import ValidationError
 
-from {{ cookiecutter.package_name }} import logs, tasks
-from {{ cookiecutter.package_name }}.broker import app, redis
+from {{ cookiecutter.package_name }} import broker, logs, tasks
+from {{ cookiecutter.package_name }}.broker import PREFIX, app, redis
 
 
 def test_task_travels_as_json_from_any_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +29,7 @@ def test_task_travels_as_json_from_any_thread(monkeypatch: pytest.MonkeyPatch) -
     with ThreadPoolExecutor() as pool:
         pool.submit(tasks.write_log.delay, "hello").result()
 
-    hello, started = map(json.loads, redis.lrange("celery", 0, -1))
+    hello, started = map(json.loads, redis.lrange(f"{PREFIX}celery", 0, -1))
     assert json.loads(base64.b64decode(hello["body"]))[:2] == [["hello"], {}]
     arguments = [{"service_name": "Other"}], {"event": "started"}
     assert json.loads(base64.b64decode(started["body"]))[:2] == [*arguments]
@@ -47,26 +49,43 @@ def test_heartbeat_runs_as_it_is_scheduled(records: Callable[[str], list[str]]) 
     assert records("service_log") == ["[TestService] heartbeat"]
 
 
-@pytest.mark.usefixtures("redis_down")
-def test_retry_that_redis_does_not_take_is_returned_to_the_queue() -> None:
+@pytest.mark.parametrize("arguments", [(), ("hello", "log", "more")])
+def test_wrong_arguments_are_refused_when_a_task_is_handed_over(arguments: tuple[Any, ...]) -> None:
     task: Any = tasks.write_log
-    task.push_request(args=("hello",), called_directly=False)
+
+    with pytest.raises(TypeError, match="argument"):
+        task.delay(*arguments)
+
+
+@pytest.mark.parametrize(("arguments", "requeue"), [(("hello",), True), ((), False)])
+@pytest.mark.usefixtures("redis_down")
+def test_only_a_retry_that_redis_does_not_take_is_returned_to_the_queue(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[Any, ...], requeue: bool
+) -> None:
+    monkeypatch.setattr(broker, "PAUSE", 0)
+    task: Any = tasks.write_log
+    task.push_request(args=arguments, called_directly=False)
 
     with pytest.raises(Reject) as rejection:
         task.retry(exc=OSError())
     task.pop_request()
 
-    assert "requeue=True" in repr(rejection.value)
+    assert f"requeue={requeue}" in repr(rejection.value)
 
 
 @pytest.mark.usefixtures("redis_down")
-def test_failed_task_that_redis_does_not_take_is_returned_to_the_queue() -> None:
-    task: Any = tasks.write_log
+def test_redis_that_has_failed_is_not_tried_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(broker.BrokerError):
+        tasks.write_log.delay("hello")
+    monkeypatch.setattr(app, "send_task", Mock())
+    with pytest.raises(broker.BrokerError, match="has just failed"):
+        tasks.write_log.delay("hello")
+    with pytest.raises(broker.BrokerError, match="has just failed"):
+        broker.check()
+    monkeypatch.setattr(broker, "current_task", tasks.write_log)
+    tasks.write_log.delay("hello")  # in a worker, it is
 
-    with pytest.raises(Reject) as rejection:
-        task.on_failure(OSError(), "the-id", ("hello",), {}, None)
-
-    assert "requeue=True" in repr(rejection.value)
+    assert 0 < broker.paused_until - time.monotonic() <= broker.PAUSE
 
 
 CONNECT = f"""

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from redis import Redis
 
 from {{ cookiecutter.package_name }} import logs, routes, sink, tasks, tracing, worker
-from {{ cookiecutter.package_name }}.broker import redis
+from {{ cookiecutter.package_name }}.broker import PREFIX, redis
 
 Records = Callable[[str], list[str]]
 
@@ -93,7 +93,9 @@ def test_task_belongs_to_its_request(
 
 @pytest.mark.usefixtures("configure_logs")
 def test_failing_task_is_retried_and_kept_with_its_chain(
-    spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+    spans: InMemorySpanExporter,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write = Mock(side_effect=[OSError(), OSError(), OSError(), OSError(), None, None])
     monkeypatch.setattr(sink, "write", write)
@@ -106,16 +108,55 @@ def test_failing_task_is_retried_and_kept_with_its_chain(
     monkeypatch.setattr("celery.app.autoretry.get_exponential_backoff_interval", delay)
     with run_worker():
         routes.complex_task()
-        wait_for(lambda: redis.llen("failed"))
+        wait_for(lambda: redis.llen(f"{PREFIX}failed"))
     assert write.call_count == 4
-    with run_worker("failed"):
-        wait_for(lambda: redis.llen("celery"))
+    worker.requeue_failed()
+    assert capsys.readouterr().out == "1 failed tasks are queued again\n"
     with run_worker():
         wait_for(lambda: len(spans.get_finished_spans()) == 6)
 
     assert delays[:3] == [5, 10, 20]
     assert [call.args[0] for call in write.call_args_list] == ["task_log"] * 5 + ["emails"]
     assert [span.status.is_ok for span in spans.get_finished_spans()] == [False] * 4 + [True] * 2
+
+
+@pytest.mark.usefixtures("configure_logs")
+def test_task_that_cannot_succeed_is_kept_at_once(
+    records: Records, caplog: pytest.LogCaptureFixture
+) -> None:
+    with run_worker():
+        for wrong in [(), ("secret", "../../x"), ("secret\nforged",)]:
+            worker.app.send_task(tasks.write_log.name, wrong)
+        worker.app.send_task(tasks.send_email.name, ("secret", "hello"))
+        worker.app.send_task(tasks.log_service_event.name, ({"service_name": "secret\n"}, "hello"))
+        worker.app.send_task("unknown", ("secret",))
+        worker.app.send_task(tasks.write_log.name, ("secret",), headers={"eta": "never"})
+        with worker.app.connection_for_write() as connection:
+            queue = connection.SimpleQueue("celery")
+            queue.put("no task")
+            queue.put([["no task"], {}, {}])
+        wait_for(lambda: redis.llen(f"{PREFIX}failed") == 9)
+        tasks.write_log.delay("hello")
+        wait_for(lambda: records("log") == ["hello"])
+
+    assert "Task unknown[" in caplog.text
+    assert "secret" not in caplog.text
+    assert redis.hlen(f"{PREFIX}unacked") == 0
+
+
+@pytest.mark.usefixtures("configure_logs")
+def test_task_that_runs_out_of_memory_leaves_its_worker(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sink, "write", write := Mock(side_effect=[*[MemoryError] * 4, None]))
+    monkeypatch.setattr("celery.app.autoretry.get_exponential_backoff_interval", lambda **_: 0)
+    with run_worker():
+        tasks.write_log.delay("hello")
+        wait_for(lambda: redis.llen(f"{PREFIX}failed"))
+        tasks.write_log.delay("hello")
+        wait_for(lambda: write.call_count == 5)
+
+    assert "ran out of memory" in caplog.text
 
 
 def test_worker_is_prepared(configure_logs: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
