@@ -156,7 +156,7 @@ def test_requests_are_refused_while_redis_hangs(fresh: Service) -> None:
 
 
 def test_refused_task_may_still_run(fresh: Service) -> None:
-    """A Redis that goes on takes what has been sent to it over an open connection."""
+    """When a Redis that hung continues, it runs the commands that it received over open connections."""
     start_ready_worker(fresh)
     assert fresh.redis
     refused: list[str] = []
@@ -193,7 +193,7 @@ def test_service_outlives_redis(fresh: Service) -> None:
     assert fresh.get("/health/live").status == 200
 
     redis.start()
-    wait_for(lambda: fresh.get("/health/ready").status == 200, "the fresh to recover")
+    wait_for(lambda: fresh.get("/health/ready").status == 200, "the service to recover")
     assert fresh.post("/log/?message=back").status == 200
     fresh.start_worker()
     fresh.expect("log", "kept", "back")
@@ -207,7 +207,7 @@ def test_worker_outlives_redis(fresh: Service) -> None:
     fresh.redis.process.kill()
     wait_for(lambda: "onnect" in worker.said(), "the worker to notice")
     fresh.redis.start()
-    wait_for(lambda: fresh.get("/health/ready").status == 200, "the fresh to recover")
+    wait_for(lambda: fresh.get("/health/ready").status == 200, "the service to recover")
     fresh.post("/log/?message=after")
 
     def arrived() -> bool:

@@ -87,5 +87,5 @@ async def internal_error(_request: Request, _error: Exception) -> JSONResponse:
     return JSONResponse(
         {"detail": "Internal Server Error"},
         status_code=500,
-        headers={"X-Request-ID": logs.request_id.get() or ""},  # sent outside the middleware
+        headers={"X-Request-ID": logs.request_id.get() or ""},  # the middleware does not see it
     )

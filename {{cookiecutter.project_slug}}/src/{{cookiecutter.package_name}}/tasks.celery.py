@@ -1,4 +1,4 @@
-"""The work: each task is a function here, and nothing else is needed to register it."""
+"""The work: each task is a function with `@shared_task`."""
 
 from pydantic import BaseModel, ConfigDict, validate_call
 

@@ -1,4 +1,4 @@
-"""The work: each task is a function with `@task`, and nothing else is needed to register it."""
+"""The work: each task is a function with `@task`."""
 
 from pydantic import BaseModel
 

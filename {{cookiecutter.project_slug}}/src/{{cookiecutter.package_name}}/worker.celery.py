@@ -96,14 +96,14 @@ def requeue_failed() -> None:
 
 @celeryd_init.connect
 def prepare_worker(**_: object) -> None:
-    """Refuse to start a worker that cannot write records, and let others wait longer for Redis."""
+    """Check the sink, enable traces, and set longer Redis time-outs than requests have."""
     logs.configure()
     try:
         sink.check()
     except OSError as error:
         abort(str(error))
     tracing.configure()
-    # A worker that gave up as soon as a request does could lose a retry.
+    # A worker can wait longer for Redis than a request, instead of running a task again.
     app.conf.broker_transport_options |= {"socket_connect_timeout": 5, "socket_timeout": 10}
     app.conf.task_publish_retry_policy = {"max_retries": 20, "interval_max": 2}
 {% if cookiecutter.sink == "stdout" %}
