@@ -73,7 +73,9 @@ class TracingWorker(Worker):
             self.connection.expire(lock, 60)
         try:
             super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
-        except (RedisError, StopRequested):
+        except RedisError:
+            raise
+        except StopRequested:
             raise
         except Exception:  # an unreadable entry, for instance, must not keep tasks from running
             logger.exception("Maintenance failed")
