@@ -79,8 +79,8 @@ def test_failing_task(installed: Installed, tmp_path: Path) -> None:
         start = time.monotonic()
         # On the connection of the request whose task fails.
         wait_for(
-            lambda: post("/log/?message=beside") == 200 and "for good" in service.server.said(),
-            "the task to fail for good",
+            lambda: post("/log/?message=beside") == 200 and "given up" in service.server.said(),
+            "the task to be given up",
             seconds=90,
         )
         assert time.monotonic() - start > 60
