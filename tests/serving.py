@@ -16,14 +16,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import Message
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from conftest import ENVIRONMENT, Installed
+from conftest import ENVIRONMENT, Installed, generate
 
 
 def _own_ports() -> Iterator[int]:
@@ -367,6 +367,26 @@ def service(running: Service) -> Iterator[Service]:
     running.skip_records()
     yield running
     wait_for(running.is_idle, "the tasks of the test")
+
+
+@contextmanager
+def beside(first: Service, folder: Path) -> Iterator[Service]:
+    """Run the service of a second project, `second`, with the Redis of the first one."""
+    path = generate(folder, project_slug="second", package_name="myservice", engine=first.project.engine)
+    # The shared environment does not know this project.
+    metadata = path / "src" / "second-0.1.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: second\nVersion: 0.1.0\nSummary: The second one\n")
+    project = replace(first.project, path=path)
+    environment = first.environment | project.variables | {"RECORDS_DIR": str(folder / "records")}
+    second = Service(project, folder, environment, free_port(), first.redis)
+    try:
+        second.start(*SERVER, "--port", str(second.port))
+        wait_for(lambda: answers(f"{second.url}/health/live"), "the second service")
+        yield second
+    finally:
+        for process in second.processes:
+            process.kill()
 
 
 def container_options(project: Installed) -> list[str]:

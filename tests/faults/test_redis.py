@@ -1,13 +1,15 @@
 """Processes that are killed, and a Redis that stops or hangs. docs/guarantees.md has a row for each test."""
 
+import asyncio
 import random
 import re
+import resource
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -153,6 +155,41 @@ def test_requests_are_refused_while_redis_hangs(fresh: Service) -> None:
     wait_for(lambda: fresh.get("/health/ready").status == 200, "the service to recover")
     assert fresh.post("/log/?message=after").status == 200
     wait_for(lambda: "after" in fresh.records("log"), "the line")
+
+
+def test_many_clients_of_a_redis_that_hangs(fresh: Service) -> None:
+    """Requests that wait for Redis do not add up."""
+    assert fresh.redis
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    resource.prlimit(fresh.server.pid, resource.RLIMIT_NOFILE, (most, most))
+    fresh.post("/log/?message=before")
+    paths = ["/log/?message=x", "/send-notification/a@example.com", "/complex-task/", "/service-event/?event=x"]
+
+    async def send(request: str) -> tuple[int, float]:
+        start = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", fresh.port)
+        with closing(writer):
+            writer.write(f"{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            status = int((await reader.read()).split()[1])
+        return status, time.monotonic() - start
+
+    async def send_all() -> list[tuple[int, float]]:
+        posts = [send(f"POST {path}") for path in paths * 250]
+        return await asyncio.gather(*posts, *(send("GET /health/ready") for _ in range(20)))
+
+    fresh.redis.process.signal(signal.SIGSTOP)
+    replies = asyncio.run(send_all())
+    fresh.redis.process.signal(signal.SIGCONT)
+    start = time.monotonic()
+    wait_for(lambda: fresh.post("/log/?message=after").status == 200, "the service to recover")
+    recovered = time.monotonic() - start
+
+    slowest, ready = (max(seconds for _, seconds in part) for part in (replies[:1000], replies[1000:]))
+    print(f"slowest of 1,000: {slowest:.1f} s, /health/ready: {ready:.1f} s, recovered after {recovered:.1f} s")
+    assert {status for status, _ in replies} == {503}
+    assert max(slowest, ready) < 3
+    assert recovered < (2 if fresh.project.engine == "celery" else 2.5)
 
 
 def test_refused_task_may_still_run(fresh: Service) -> None:

@@ -1,17 +1,13 @@
 """Faults of RQ alone. docs/guarantees.md has a row for each test."""
 
-import asyncio
-import resource
-import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Installed, generate, variants
+from conftest import Installed, variants
 from loads import flood, numbered
-from serving import SERVER, Observed, Service, answers, free_port, serve, wait_for
+from serving import Observed, Service, beside, serve, wait_for
 
 pytestmark = [
     pytest.mark.faults,
@@ -31,75 +27,28 @@ def ready(service: Service) -> bool:
 
 
 def test_services_share_a_redis(fresh: Service, tmp_path: Path) -> None:
-    path = generate(tmp_path, project_slug="other-desk", package_name="myservice", engine="rq")
-    # The shared environment does not know this project.
-    info = path / "src" / "other_desk-0.1.0.dist-info" / "METADATA"
-    info.parent.mkdir()
-    info.write_text("Metadata-Version: 2.1\nName: other-desk\nVersion: 0.1.0\nSummary: Another\n")
-    project, folder = replace(fresh.project, path=path), tmp_path / "other"
-    folder.mkdir()
-    environment = fresh.environment | project.variables | {"RECORDS_DIR": str(folder / "records")}
-    other = replace(fresh, project=project, folder=folder, environment=environment, port=free_port(), processes=[])
     assert fresh.redis
     redis = fresh.redis
-    try:
-        other.start(*SERVER, "--port", str(other.port))
-        wait_for(lambda: answers(f"{other.url}/health/live"), "the other service")
-        for service, first in ((fresh, 0), (other, 100)):
+    with beside(fresh, tmp_path / "second") as second:
+        for service, first in ((fresh, 0), (second, 100)):
             statuses: dict[str, int] = {}
             flood(service.port, numbered(range(first, first + 100)), statuses)
             assert list(statuses.values()) == [200] * 100
-        for service in (fresh, other):
+        for service in (fresh, second):
             service.start_worker()
         fresh.expect("log", *map(str, range(100)))
-        other.expect("log", *map(str, range(100, 200)))
+        second.expect("log", *map(str, range(100, 200)))
 
-        other.start_schedule(HEARTBEAT_INTERVAL="1")
-        wait_for(lambda: len(other.records("service_log")) >= 3, "three heartbeats of the other service")
+        second.start_schedule(HEARTBEAT_INTERVAL="1")
+        wait_for(lambda: len(second.records("service_log")) >= 3, "three heartbeats of the second service")
         assert fresh.records("service_log") == []
 
-        other.start("python", "-c", "from myservice.broker import queue; queue.enqueue('myservice.gone')")
-        wait_for(lambda: redis.command("ZCARD", "rq:failed:other-desk") == ":1", "the other service's failure")
+        second.start("python", "-c", "from myservice.broker import queue; queue.enqueue('myservice.gone')")
+        wait_for(lambda: redis.command("ZCARD", "rq:failed:second") == ":1", "the second service's failure")
         again = fresh.start("poe", "-C", str(fresh.project.path), "failed")
         assert again.wait() == 0
-        assert again.output == ["Failed jobs queued again: 0\n"]
-        assert redis.command("ZCARD", "rq:failed:other-desk") == ":1"
-    finally:
-        other.stop()
-
-
-def test_thousand_clients_while_redis_hangs(fresh: Service) -> None:
-    assert fresh.redis
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    resource.prlimit(fresh.server.pid, resource.RLIMIT_NOFILE, (most, most))
-    paths = ["/log/?message=x", "/send-notification/a@example.com", "/complex-task/", "/service-event/?event=x"]
-
-    async def send(request: str) -> tuple[int, float]:
-        start = time.monotonic()
-        reader, writer = await asyncio.open_connection("127.0.0.1", fresh.port)
-        writer.write(f"{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-        status = int((await reader.read()).split()[1])
-        writer.close()
-        return status, time.monotonic() - start
-
-    async def send_all() -> list[tuple[int, float]]:
-        posts = [send(f"POST {path}") for path in paths * 250]
-        return await asyncio.gather(*posts, *(send("GET /health/ready") for _ in range(20)))
-
-    fresh.redis.process.signal(signal.SIGSTOP)
-    replies = asyncio.run(send_all())
-    fresh.redis.process.signal(signal.SIGCONT)
-    went_on = time.monotonic()
-    wait_for(lambda: ready(fresh), "the service to recover")
-    recovered = time.monotonic() - went_on
-
-    print(f"slowest of 1,000: {max(replies[:1000])[1]:.1f} s, of the health checks: {max(replies[1000:])[1]:.1f} s")
-    print(f"recovered in {recovered:.1f} s")
-    assert {status for status, _ in replies} == {503}
-    assert max(seconds for _, seconds in replies) < 3
-    assert recovered < 2.5
-    assert fresh.post("/log/?message=after").status == 200
+        assert again.output == ["Failed tasks queued again: 0\n"]
+        assert redis.command("ZCARD", "rq:failed:second") == ":1"
 
 
 def test_unreadable_jobs(fresh: Service) -> None:

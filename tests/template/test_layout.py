@@ -131,6 +131,14 @@ def test_every_combination(structure: dict[str, Any], tmp_path: Path, subtests: 
     check_projects([structure | details for details in combinations(*DETAILS)], tmp_path, subtests)
 
 
+@pytest.mark.parametrize("engine", ["celery", "rq"])
+def test_files_of_redis_are_not_committed(bake: Bake, engine: str) -> None:
+    project = bake(engine=engine)
+    subprocess.run(["git", "init", "--quiet"], cwd=project, check=True)
+    for file in ("appendonly.aof", "appendonlydir/appendonly.aof.1.base.rdb", "dump.rdb"):
+        assert subprocess.run(["git", "check-ignore", "--quiet", file], cwd=project).returncode == 0, file
+
+
 @pytest.mark.parametrize("engine", PROMPTS["engine"])
 def test_web_side_never_imports_the_worker(bake: Bake, engine: str) -> None:
     package = bake(engine=engine) / "src" / "myservice"

@@ -75,7 +75,9 @@ def write_modules(project: Path) -> None:
 
 def add_lines_to_main(project: Path, module: str = "sums") -> None:
     """Add the two lines that the README says, for a module of any name."""
-    (lines,) = re.findall(r"In `main\.py`, add `(.+?)` and, below the other routers,\s+`(.+?)`\.", recipe(project))
+    (lines,) = re.findall(
+        r"In `main\.py`, add `(.+?)` as the last import and, below the other routers,\s+`(.+?)`\.", recipe(project)
+    )
     import_line, route = (line.replace("sums", module) for line in lines)
     edit(project / MAIN, "import abort, settings\n", f"import abort, settings\n{import_line}\n")
     edit(project / MAIN, "(health.router)\n", f"(health.router)\n{route}\n")

@@ -111,7 +111,7 @@ def test_failing_task_is_retried_and_kept_with_its_chain(
         wait_for(lambda: redis.llen(f"{PREFIX}failed"))
     assert write.call_count == 4
     worker.requeue_failed()
-    assert capsys.readouterr().out == "1 failed tasks are queued again\n"
+    assert capsys.readouterr().out == "Failed tasks queued again: 1\n"
     with run_worker():
         wait_for(lambda: len(spans.get_finished_spans()) == 6)
 

@@ -99,7 +99,7 @@ def test_failed_tasks_are_queued_again_and_cancelled_ones_are_not(
     worker.requeue_failed()
     work()
 
-    assert capsys.readouterr().out == "Failed jobs queued again: 1\n" * 2
+    assert capsys.readouterr().out == "Failed tasks queued again: 1\n" * 2
     assert broker.queue.failed_job_registry.get_job_ids() == []
     assert broker.queue.canceled_job_registry.get_job_ids() == [cancelled_id]
     assert [attempt.args[0] for attempt in full_disk.call_args_list] == ["task_log"] * 9

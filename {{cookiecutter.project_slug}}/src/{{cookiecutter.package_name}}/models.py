@@ -18,7 +18,9 @@ ONE_LINE = rf"^[^{NOT_ON_A_LINE}]*$"
 def one_line(text: str) -> str:
     """Return `text` if it stays on one line wherever it is written; raises ValueError if not."""
     if not re.fullmatch(ONE_LINE, text):
-        raise ValueError("must not contain control characters, line separators or text directions")
+        raise ValueError(
+            "must not contain control characters, line separators or bidirectional overrides"
+        )
     return text
 
 

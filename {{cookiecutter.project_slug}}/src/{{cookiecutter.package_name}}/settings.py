@@ -16,7 +16,7 @@ from .models import EmailAddress, one_line
 
 {% if cookiecutter.sink == "file" %}
 def folder(path: str | Path) -> str | Path:
-    """Return `path`; raises ValueError if it is empty, which would mean the current folder, or no path."""
+    """Return `path`; raises ValueError if it is empty (the current folder) or has a NUL."""
     if not str(path).strip() or "\0" in str(path):
         raise ValueError("must be the path of a folder")
     return path

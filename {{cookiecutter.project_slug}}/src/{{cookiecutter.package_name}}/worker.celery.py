@@ -91,7 +91,7 @@ def requeue_failed() -> None:
     count = redis.llen(failed)
     for _ in range(count):
         redis.lmove(failed, queue, "RIGHT", "LEFT")
-    sys.stdout.write(f"{count} failed tasks are queued again\n")
+    sys.stdout.write(f"Failed tasks queued again: {count}\n")
 
 
 @celeryd_init.connect

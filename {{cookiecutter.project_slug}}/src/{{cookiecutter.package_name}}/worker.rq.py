@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+ENDS = (RedisError, StopRequested)  # the exceptions with which a worker may end
+
 
 def waiting_for_memory(
     method: Callable[Concatenate[Any, P], T],
@@ -73,9 +75,7 @@ class TracingWorker(Worker):
             self.connection.expire(lock, 60)
         try:
             super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
-        except RedisError:
-            raise
-        except StopRequested:
+        except ENDS:
             raise
         except Exception:  # an unreadable entry, for instance, must not keep tasks from running
             logger.exception("Maintenance failed")
@@ -166,7 +166,7 @@ def requeue_failed() -> None:
         job = Job.fetch(job_id, queue.connection, JSONSerializer)
         job.retries_left = len(job.retry_intervals or [])
         registry.requeue(job)
-    sys.stdout.write(f"Failed jobs queued again: {len(job_ids)}\n")
+    sys.stdout.write(f"Failed tasks queued again: {len(job_ids)}\n")
 
 
 def tidy(record: logging.LogRecord) -> bool:
