@@ -16,15 +16,13 @@ CHOSEN = r"""
 """
 
 NEXT_STEPS = """
-{slug} is ready. Start it, test it, and send it a request:
+{slug} is ready.{redis} Start it, test it, and send it a request:
 
     uv run --directory {folder} fastapi dev
     uv run --directory {folder} pytest
     curl -X POST 'http://127.0.0.1:8000/log/?message=hello'
 """
-REDIS = """
-It needs Redis and a worker. Its README.md shows how to start them.
-"""
+REDIS = " It needs Redis and a worker: see its README.md."
 
 
 def split_variant(name: str) -> tuple[str, str] | None:
@@ -82,9 +80,8 @@ def main() -> int:
     pick_variants(project, set(json.loads(CHOSEN)))
     # A terminal that cannot show the path must not fail the hook.
     sys.stdout.reconfigure(errors="backslashreplace")
-    print(NEXT_STEPS.format(slug=project.name, folder=shlex.quote(path_from_shell(project))))
-    if needs_redis(project):
-        print(REDIS)
+    redis = REDIS if needs_redis(project) else ""
+    print(NEXT_STEPS.format(slug=project.name, redis=redis, folder=shlex.quote(path_from_shell(project))))
     return 0
 
 
