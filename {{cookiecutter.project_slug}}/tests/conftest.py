@@ -75,7 +75,7 @@ broker.queue.connection = FakeRedis(server=redis)
 
 def run_tasks() -> None:
     """Do the work of a worker."""
-    worker.TracingWorker(
+    worker.TaskWorker(
         [broker.queue.name],
         connection=broker.queue.connection,
         serializer=JSONSerializer,

@@ -50,6 +50,7 @@ def test_tasks_run_in_order(work: Callable[[], None], records: Records) -> None:
 def test_redis_takes_both_tasks_or_none(
     successes: int, work: Callable[[], None], records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    redis = broker.queue.connection
     execute = Pipeline.execute
     connected = iter([True] * successes)
 
@@ -64,6 +65,7 @@ def test_redis_takes_both_tasks_or_none(
     work()
 
     assert records("log") in ([], ["first", "second"])
+    assert all(redis.ttl(key) > 0 for key in redis.keys("rq:job:*"))  # nothing stays for ever
 
 
 def test_function_that_is_no_task_is_refused() -> None:

@@ -159,7 +159,7 @@ def test_task_that_is_cancelled_is_named(
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(cancel())
 
-    assert caplog.messages[-1] == "Task task is lost: the server stopped"
+    assert caplog.messages[-1] == "Task task was not done when the server stopped"
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -159,6 +159,14 @@ def test_task_that_runs_out_of_memory_leaves_its_worker(
     assert "ran out of memory" in caplog.text
 
 
+@pytest.mark.usefixtures("redis_down")
+def test_failed_tasks_need_redis_to_be_queued_again(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        worker.requeue_failed()
+
+    assert capsys.readouterr().err.startswith("Cannot start: REDIS_URL: ")
+
+
 def test_worker_is_prepared(configure_logs: Mock, monkeypatch: pytest.MonkeyPatch) -> None:
     configure, flush = Mock(), Mock()
     monkeypatch.setattr(tracing, "configure", configure)

@@ -1,6 +1,7 @@
 """Tasks in a worker, and those that fail."""
 
 import logging
+import signal
 import uuid
 from collections.abc import Callable
 from unittest.mock import Mock, call
@@ -12,6 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from redis import Redis
 from redis.exceptions import OutOfMemoryError
 from rq import Queue, Retry, Worker
+from rq.exceptions import StopRequested
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
@@ -105,6 +107,27 @@ def test_failed_tasks_are_queued_again_and_cancelled_ones_are_not(
     assert [attempt.args[0] for attempt in full_disk.call_args_list] == ["task_log"] * 9
 
 
+def test_failed_job_that_expired_does_not_keep_others_from_the_queue(
+    work: Work, full_disk: Mock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expired, failed = broker.enqueue(tasks.write_log, "1"), broker.enqueue(tasks.write_log, "2")
+    work()
+    broker.queue.connection.delete(expired.key)
+    worker.requeue_failed()
+
+    assert capsys.readouterr().out == "Failed tasks queued again: 1\n"
+    assert full_disk.call_count == 8
+    assert failed.get_status() == JobStatus.QUEUED
+
+
+@pytest.mark.usefixtures("redis_down")
+def test_failed_tasks_need_redis_to_be_queued_again(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        worker.requeue_failed()
+
+    assert capsys.readouterr().err.startswith("Cannot start: REDIS_URL: ")
+
+
 @pytest.mark.usefixtures("mark_failed")
 def test_worker_goes_on_after_a_job_that_is_gone(work: Work, records: Records) -> None:
     broker.queue.enqueue(tasks.write_log, "gone", result_ttl=0)
@@ -153,7 +176,8 @@ def test_job_that_cannot_succeed_fails_at_once(
     assert [records(channel) for channel in ("log", "emails", "service_log")] == [[], [], []]
 
 
-def test_pickled_job_fails(work: Work, records: Records) -> None:
+def test_pickled_job_fails(work: Work, records: Records, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     pickling = Queue(broker.queue.name, connection=broker.queue.connection)
     pickled = pickling.enqueue(tasks.write_log, "lost")
     broker.enqueue(tasks.write_log, "next")
@@ -161,6 +185,7 @@ def test_pickled_job_fails(work: Work, records: Records) -> None:
 
     assert records("log") == ["next"]
     assert broker.queue.failed_job_registry.get_job_ids() == [pickled.id]
+    assert "'lost'" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -256,16 +281,18 @@ def test_worker_waits_while_redis_is_full(
 def test_worker_runs_and_logs_the_tasks_in_the_queue(
     records: Records, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def work_in_burst(self: worker.TracingWorker, *, with_scheduler: bool) -> None:
+    def work_in_burst(self: worker.TaskWorker, *, with_scheduler: bool) -> None:
         assert with_scheduler  # retries wait in the scheduler
         Worker.work(self, burst=True)
-        self.told_to_stop = True
+        with pytest.raises(StopRequested):
+            self.request_stop(signal.SIGTERM, None)
 
     called = Mock()
+    monkeypatch.setattr(signal, "signal", Mock())
     monkeypatch.setattr(logs, "configure", called.logs)
     monkeypatch.setattr(tracing, "configure", called.tracing)
     monkeypatch.setattr(tracing, "flush", called.flush)
-    monkeypatch.setattr(worker.TracingWorker, "work", work_in_burst)
+    monkeypatch.setattr(worker.TaskWorker, "work", work_in_burst)
     monkeypatch.setattr(Redis, "from_url", lambda _url: broker.queue.connection)
     broker.enqueue(tasks.write_log, "hello")
     failing = broker.queue.enqueue(tasks.log_service_event, {}, "x")

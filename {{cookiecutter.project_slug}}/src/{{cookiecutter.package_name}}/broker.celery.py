@@ -22,7 +22,7 @@ from redis.retry import Retry
 from . import tracing
 from .settings import settings
 
-# Tasks import `shared_task` from here: unlike `app.task`, it keeps their types, and it needs `app`.
+# Import `shared_task` from here, which makes sure that `app` exists. `app.task` would erase types.
 __all__ = ["PREFIX", "BrokerError", "app", "check", "connect", "redis", "shared_task"]
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ app.conf.update(
         "unacked_mutex_expire": 10,
         # One list per queue: `transport` knows no priorities.
         "priority_steps": [0],
-        # A request waits at most three times as long for a Redis that hangs.
+        # A request waits for these up to three times.
         "socket_connect_timeout": 0.5,
         "socket_timeout": 0.5,
     },
@@ -144,7 +144,7 @@ app.conf.update(
     },
 )
 
-# Fails faster than Celery's own connections.
+# Unlike Celery's connections, these try only once.
 redis = Redis.from_url(
     str(settings.redis_url),
     socket_connect_timeout=1,

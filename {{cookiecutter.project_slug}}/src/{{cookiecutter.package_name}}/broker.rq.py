@@ -47,9 +47,9 @@ _refused_until = 0.0  # the time until which Redis is not tried, or 0 while it a
 
 @contextmanager
 def _refusal_after_failure() -> Iterator[None]:
-    """Refuse hand-overs for a second after one has failed, and then try Redis with one alone.
+    """After a failure, refuse hand-overs for a second; then let a single one try Redis.
 
-    While Redis hangs, requests would otherwise wait for a thread, of which each waits for Redis.
+    Otherwise, all threads would wait for a Redis that hangs, and further requests for a thread.
     """
     global _refused_until
     if time.monotonic() < _refused_until:
@@ -90,8 +90,10 @@ def enqueue_in_order(first: partial[None], second: partial[None]) -> tuple[Job, 
     second_job = _create_job(second, depends_on=first_job)
     with _refusal_after_failure(), queue.connection.pipeline() as pipeline:
         first_job.save()
+        queue.connection.expire(first_job.key, 60)  # in case that Redis takes nothing more
         queue.enqueue_job(second_job, pipeline=pipeline)
         queue.enqueue_job(first_job, pipeline=pipeline)
+        pipeline.persist(first_job.key)
         pipeline.execute()
     return first_job, second_job
 

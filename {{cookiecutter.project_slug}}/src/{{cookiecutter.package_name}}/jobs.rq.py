@@ -33,19 +33,22 @@ class TaskJob(Job):
         return function
 
     def restore(self, raw_data: Any) -> None:
-        """Read a job from Redis; raises an error if the worker would end at it later."""
+        """Read a job from Redis; raises an error for content that would end the worker later."""
         super().restore(raw_data)
-        with suppress(DeserializationError):  # the job fails in its own process
+        try:
             self.description = self.func_name  # RQ's own, which it logs, shows the arguments
+        except DeserializationError:  # the job fails in its own process
+            self.description = "unreadable"
         if not isinstance(self.meta, dict):
             raise TypeError("meta is no object")
         if self.should_retry:
             timedelta(seconds=self.get_retry_interval())
 
     def set_status(self, status: JobStatus, pipeline: Pipeline | None = None) -> None:
-        """Set the status of the job, but that of a retry only together with the retry.
+        """Set the status of the job, but ignore SCHEDULED without a pipeline.
 
-        RQ sets it before, too: if the worker was killed in between, the job would be lost.
+        RQ sets that status twice: alone, and then together with the retry. If the worker were killed
+        in between, the job would be lost.
         """
         if pipeline is not None or status != JobStatus.SCHEDULED:
             super().set_status(status, pipeline)

@@ -34,7 +34,11 @@ except OSError as error:
 
 @asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    """Run at the start what stands before `yield`, and at the end what stands after it."""
+{% if cookiecutter.engine == "background" %}
+    """Let tasks notice that the server stops."""
+{% else %}
+    """Connect to Redis before the first request."""
+{% endif %}
 {% if cookiecutter.engine == "background" %}
     shutdown.watch()
     yield
@@ -87,5 +91,5 @@ async def internal_error(_request: Request, _error: Exception) -> JSONResponse:
     return JSONResponse(
         {"detail": "Internal Server Error"},
         status_code=500,
-        headers={"X-Request-ID": logs.request_id.get() or ""},  # the middleware does not see it
+        headers={"X-Request-ID": logs.request_id.get() or ""},  # it bypasses the middleware
     )

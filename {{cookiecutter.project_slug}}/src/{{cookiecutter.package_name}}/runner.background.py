@@ -40,7 +40,7 @@ def reliable(
             try:
                 await _run(call, function.__name__, retry_on, delays)
             except asyncio.CancelledError:
-                logger.error("Task %s is lost: the server stopped", function.__name__)
+                logger.error("Task %s was not done when the server stopped", function.__name__)
                 raise
 
         return task

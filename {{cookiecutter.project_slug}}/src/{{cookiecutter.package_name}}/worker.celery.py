@@ -88,9 +88,12 @@ class Request(request.Request):
 def requeue_failed() -> None:
     """Run the tasks again that failed for good."""
     failed, queue = f"{PREFIX}failed", f"{PREFIX}{app.conf.task_default_queue}"
-    count = redis.llen(failed)
-    for _ in range(count):
-        redis.lmove(failed, queue, "RIGHT", "LEFT")
+    try:
+        count = redis.llen(failed)
+        for _ in range(count):
+            redis.lmove(failed, queue, "RIGHT", "LEFT")
+    except RedisError as error:
+        abort(f"REDIS_URL: {error}")
     sys.stdout.write(f"Failed tasks queued again: {count}\n")
 
 
@@ -104,7 +107,8 @@ def prepare_worker(**_: object) -> None:
         abort(str(error))
     tracing.configure()
     # A worker can wait longer for Redis than a request, instead of running a task again.
-    app.conf.broker_transport_options |= {"socket_connect_timeout": 5, "socket_timeout": 10}
+    patience = {"socket_connect_timeout": 5, "socket_timeout": 10}
+    app.conf.broker_transport_options = app.conf.broker_transport_options | patience
     app.conf.task_publish_retry_policy = {"max_retries": 20, "interval_max": 2}
 {% if cookiecutter.sink == "stdout" %}
     # Celery prints its banner to standard output, which is for the records.
@@ -121,6 +125,7 @@ def configure_logs(**_: object) -> None:
 @task_prerun.connect
 def open_span(task: Any, task_id: str, **_: object) -> None:
     """Connect what follows with the request of the task, and log the start."""
+    # A task that a test runs eagerly has no headers of its own.
     headers = task.request.get("trace_headers") or tracing.inject()
     task.request.spans = ExitStack()
     task.request.span = task.request.spans.enter_context(tracing.task_span(task.name, headers))

@@ -19,19 +19,16 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import as_text
 
-from . import logs, sink, tasks, tracing
+from . import logs, sink, tracing
+from . import tasks as tasks  # loaded here, so that the process of each job need not load them
 from .broker import BrokerError, check, queue
 from .jobs import TaskJob, UnknownTask
 from .settings import abort, settings
-
-__all__ = ["TracingWorker", "cancel_dependents", "main", "tasks"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-ENDS = (RedisError, StopRequested)  # the exceptions with which a worker may end
 
 
 def waiting_for_memory(
@@ -51,7 +48,7 @@ def waiting_for_memory(
     return wait
 
 
-class TracingWorker(Worker):
+class TaskWorker(Worker):
     """Connects jobs with their requests, and goes on where RQ's worker would end."""
 
     job_class = TaskJob
@@ -75,7 +72,7 @@ class TracingWorker(Worker):
             self.connection.expire(lock, 60)
         try:
             super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
-        except ENDS:
+        except (RedisError, StopRequested):
             raise
         except Exception:  # an unreadable entry, for instance, must not keep tasks from running
             logger.exception("Maintenance failed")
@@ -161,12 +158,16 @@ def cancel_dependents(job: Job, *_: object) -> None:
 def requeue_failed() -> None:
     """Run the jobs again that failed for good, with their retries."""
     registry = queue.failed_job_registry
-    job_ids = registry.get_job_ids()
-    for job_id in job_ids:
-        job = Job.fetch(job_id, queue.connection, JSONSerializer)
-        job.retries_left = len(job.retry_intervals or [])
-        registry.requeue(job)
-    sys.stdout.write(f"Failed tasks queued again: {len(job_ids)}\n")
+    count = 0
+    try:
+        for job_id in registry.get_job_ids():
+            if job := queue.fetch_job(job_id):  # it may have expired
+                job.retries_left = len(job.retry_intervals or [])
+                registry.requeue(job)
+                count += 1
+    except RedisError as error:
+        abort(f"REDIS_URL: {error}")
+    sys.stdout.write(f"Failed tasks queued again: {count}\n")
 
 
 def tidy(record: logging.LogRecord) -> bool:
@@ -188,7 +189,7 @@ def main() -> None:
         abort(str(error))
     except BrokerError as error:
         abort(f"REDIS_URL: {error}")
-    worker = TracingWorker(
+    worker = TaskWorker(
         [queue.name],
         connection=Redis.from_url(str(settings.redis_url)),
         serializer=JSONSerializer,
