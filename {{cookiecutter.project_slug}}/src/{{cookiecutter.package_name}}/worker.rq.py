@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+ENDS = (RedisError, StopRequested)  # the exceptions with which a worker may end
+
 
 def waiting_for_memory(
     method: Callable[Concatenate[Any, P], T],
@@ -72,7 +74,7 @@ class TaskWorker(Worker):
             self.connection.expire(lock, 60)
         try:
             super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
-        except (RedisError, StopRequested):
+        except ENDS:
             raise
         except Exception:  # an unreadable entry, for instance, must not keep tasks from running
             logger.exception("Maintenance failed")
