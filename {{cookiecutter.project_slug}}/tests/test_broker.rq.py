@@ -68,6 +68,12 @@ def test_redis_takes_both_tasks_or_none(
     assert all(redis.ttl(key) > 0 for key in redis.keys("rq:job:*"))  # nothing stays for ever
 
 
+def test_tasks_in_order_do_not_expire_in_the_queue() -> None:
+    jobs = enqueue_in_order(partial(tasks.write_log, "first"), partial(tasks.write_log, "second"))
+
+    assert [broker.queue.connection.ttl(job.key) for job in jobs] == [-1, -1]
+
+
 def test_function_that_is_no_task_is_refused() -> None:
     with pytest.raises(TypeError, match="@task"):
         enqueue(print, "hello")
