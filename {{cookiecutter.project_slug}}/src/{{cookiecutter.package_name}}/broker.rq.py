@@ -90,7 +90,7 @@ def enqueue_in_order(first: partial[None], second: partial[None]) -> tuple[Job, 
     second_job = _create_job(second, depends_on=first_job)
     with _refusal_after_failure(), queue.connection.pipeline() as pipeline:
         first_job.save()
-        queue.connection.expire(first_job.key, 60)  # in case that Redis takes nothing more
+        queue.connection.expire(first_job.key, 60)  # unless Redis takes the rest, too
         queue.enqueue_job(second_job, pipeline=pipeline)
         queue.enqueue_job(first_job, pipeline=pipeline)
         pipeline.persist(first_job.key)

@@ -12,7 +12,7 @@ from pythonjsonlogger.json import JsonFormatter
 from .models import NOT_ON_A_LINE
 from .settings import settings
 
-# A path with an address, whose `@` is written %40. It may contain `/`, so all after it is masked.
+# A path with an address, whose `@` is %40. Its first segment is kept; an address may contain a `/`.
 ADDRESS = re.compile(r"^(/[^/%]*/|/).*%40.*")
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)

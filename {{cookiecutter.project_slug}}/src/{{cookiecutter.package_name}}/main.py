@@ -36,13 +36,10 @@ except OSError as error:
 async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
 {% if cookiecutter.engine == "background" %}
     """Let tasks notice that the server stops."""
-{% else %}
-    """Connect to Redis before the first request."""
-{% endif %}
-{% if cookiecutter.engine == "background" %}
     shutdown.watch()
     yield
 {% else %}
+    """Connect to Redis before the first request."""
     try:
         # The first request would otherwise wait for this connection.
         await run_in_threadpool({{ "broker.connect" if cookiecutter.engine == "celery" else "broker.check" }})
@@ -91,5 +88,6 @@ async def internal_error(_request: Request, _error: Exception) -> JSONResponse:
     return JSONResponse(
         {"detail": "Internal Server Error"},
         status_code=500,
-        headers={"X-Request-ID": logs.request_id.get() or ""},  # it bypasses the middleware
+        # This response bypasses the middleware that adds the id.
+        headers={"X-Request-ID": logs.request_id.get() or ""},
     )
